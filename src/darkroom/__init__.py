@@ -1,0 +1,1 @@
+"""Darkroom: develop image models on Kubeflow."""
