@@ -4,6 +4,11 @@ Everything that a user may do wrong raises a `DarkroomError` whose message names
 value. The command line prints that message alone; a traceback means a defect in Darkroom.
 """
 
+import errno
+import os
+
+_STORAGE_ERRORS = frozenset({errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.ENOSPC, errno.EPERM, errno.EROFS})
+
 
 class DarkroomError(Exception):
     """Base of every error that Darkroom raises on purpose."""
@@ -23,3 +28,15 @@ class TrainingError(DarkroomError):
 
 class RegistryError(DarkroomError):
     """A model could not be registered; nothing was left half-registered."""
+
+
+def message_for_user(error: BaseException) -> str | None:
+    """The message of an error that a person can mend; None for a defect, which deserves its traceback.
+
+    Besides Darkroom's own errors that is a disk that is full or must not be written.
+    """
+    if isinstance(error, DarkroomError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in _STORAGE_ERRORS:
+        return f"{error.filename or 'writing a file'}: {os.strerror(error.errno)}"
+    return None

@@ -1,0 +1,67 @@
+# `make help` is the menu. Each target is one line that a person could type.
+SHELL := /bin/bash
+PYTHON ?= python3.11
+BIN := .venv/bin
+UV := $(BIN)/uv
+READY := .venv/.ready
+
+# Nothing here may phone home, and compiled bytecode is wanted: without it TensorFlow takes three times as long to import.
+export GX_ANALYTICS_ENABLED := false
+export DVC_NO_ANALYTICS := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+export DO_NOT_TRACK := true
+unexport PYTHONDONTWRITEBYTECODE
+
+.DEFAULT_GOAL := help
+.PHONY: help setup data run smoke test test-all lint format ui compile lock clean
+
+help:  ## Show this menu
+	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY)  ## Make the virtual environment from the hash-locked requirements
+
+$(READY): requirements/dev.txt requirements/uv.txt pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) not found; install Python 3.11 or name it: make PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "Setting up .venv (a minute or two, once)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@test -x $(UV) || $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@$(UV) pip sync --quiet --python $(BIN)/python --require-hashes --compile-bytecode requirements/dev.txt
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+data: setup  ## Put Fashion-MNIST under data/ and check it against data.dvc
+	@$(BIN)/darkroom data get
+
+run: setup  ## Run the whole pipeline on this machine and show what came out
+	@$(BIN)/darkroom run
+
+smoke: setup  ## The same on a small subset, in about a minute
+	@$(BIN)/darkroom run --params pipelines/params/smoke.yaml
+
+test: setup  ## Run the fast tests
+	@$(BIN)/pytest -m "not slow"
+
+test-all: setup  ## Run every test
+	@$(BIN)/pytest
+
+lint: setup  ## Check style and types
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+format: setup  ## Put the code into shape
+	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+ui: setup  ## Start MLflow's web page on this machine
+	@$(BIN)/darkroom ui
+
+compile: setup  ## Compile the pipeline to build/darkroom.yaml for a Kubeflow cluster
+	@$(BIN)/darkroom compile
+
+lock: setup  ## Resolve the requirements again, one locked set per image
+	@$(UV) pip compile $(LOCK) --all-extras --group dev pyproject.toml --output-file requirements/dev.txt
+	@for image in data train registry; do $(UV) pip compile $(LOCK) --extra $$image --constraint requirements/dev.txt pyproject.toml --output-file requirements/$$image.txt || exit 1; done
+	@grep '^uv==' requirements/dev.txt | cut -d' ' -f1 | $(UV) pip compile $(LOCK) - --output-file requirements/uv.txt
+
+LOCK := --quiet --universal --generate-hashes --no-annotate --custom-compile-command "make lock"
+
+clean:  ## Remove runs, caches and build results (data, .venv and the MLflow store stay)
+	@rm -rf runs build .mypy_cache .pytest_cache .ruff_cache && find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

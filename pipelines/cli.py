@@ -1,0 +1,164 @@
+"""The command line. Every command says what it did and where to look next; errors are one message and a status."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.panel import Panel
+
+from components.images import DEFAULT_REPOSITORY
+from darkroom.errors import message_for_user
+from pipelines.outcome import show_outcome
+from pipelines.workspace import Workspace
+
+app = typer.Typer(
+    help="Develop image models on Kubeflow: a versioned dataset in; a gated, registered CNN and GAN out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(help="Get, check and pin the dataset.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+out = Console()
+err = Console(stderr=True)
+
+INTERRUPTED_EXIT = 130
+
+Parameters = Annotated[
+    Path | None, typer.Option("--params", metavar="FILE", help="Parameter file, such as pipelines/params/smoke.yaml.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="Override one parameter, such as cnn.epochs=3. Repeatable."),
+]
+
+
+@app.callback()
+def options(debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False) -> None:
+    """Take the options of every command; `main` reads --debug, wherever it stands."""
+
+
+@app.command()
+def run(params: Parameters = None, overrides: Overrides = None) -> None:
+    """Run the whole pipeline on this machine and show what came out."""
+    from pipelines.config import load
+    from pipelines.job import Job
+    from pipelines.live import LiveView
+    from pipelines.local import run_locally
+    from pipelines.report import write_report
+    from pipelines.summary import summarise
+
+    config = load(params, overrides or ())
+    workspace = Workspace.find(Path.cwd())
+    dataset = workspace.get_data_or_digits(_say, _warn_of_digits)
+    folder = workspace.new_run()
+    job = Job(
+        root=str(workspace.root),
+        cache=str(workspace.cache),
+        dataset=dataset.name,
+        git_commit=workspace.git_commit,
+        arguments={"repository": str(dataset.repository), "data_md5": dataset.md5, **config.arguments()},
+    )
+    _say(f"[bold]{dataset.title}[/]   data {dataset.md5}   commit {job.git_commit[:12]}")
+    started = time.monotonic()
+    try:
+        status = "succeeded" if run_locally(job, folder, LiveView(out)) == 0 else "failed"
+    except KeyboardInterrupt:
+        status = "interrupted"
+    summary = summarise(folder, status=status, wall_seconds=time.monotonic() - started, job=job)
+    summary.write(folder)
+    report = write_report(summary, job, folder)
+    show_outcome(out, summary, folder, report)
+    if status != "succeeded":
+        raise typer.Exit(INTERRUPTED_EXIT if status == "interrupted" else 1)
+
+
+@app.command(name="compile")
+def compile_(
+    params: Parameters = None,
+    overrides: Overrides = None,
+    output: Annotated[Path, typer.Option(help="Where the compiled pipeline goes.")] = Path("build/darkroom.yaml"),
+    images: Annotated[str, typer.Option(help="Repository of the images.")] = DEFAULT_REPOSITORY,
+    accelerator: Annotated[str, typer.Option(help="Kubernetes resource that training asks for.")] = "nvidia.com/gpu",
+    gpus: Annotated[int, typer.Option(min=0, help="How many of it; 0 trains on the CPU.")] = 1,
+) -> None:
+    """Compile the pipeline for a Kubeflow cluster."""
+    from pipelines.config import load
+    from pipelines.pipeline import compile_pipeline
+    from pipelines.placement import ClusterPlacement
+
+    config = load(params, overrides or ())
+    workspace = Workspace.find(Path.cwd())
+    place = ClusterPlacement(workspace.git_commit, images, accelerator, gpus)
+    compile_pipeline(place, config, workspace.pinned_md5, output)
+    _say(f"Compiled to {output}, images {images}/*:{workspace.git_commit[:12]}")
+
+
+@app.command()
+def ui(port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 5000) -> None:
+    """Start MLflow's web page on this machine, on the runs and models made here."""
+    from pipelines.ui import serve
+
+    workspace = Workspace.find(Path.cwd())
+    _say(f"MLflow is at [bold]http://127.0.0.1:{port}[/]   (Ctrl-C stops it)")
+    raise typer.Exit(serve(workspace.root, port))
+
+
+@data_app.command()
+def get(
+    force: Annotated[bool, typer.Option("--force", help="Replace files that differ from their pin.")] = False,
+) -> None:
+    """Put Fashion-MNIST under data/ and check it against data.dvc."""
+    dataset = Workspace.find(Path.cwd()).get_data(_say, force=force)
+    _say(f"[bold]{dataset.title}[/] is in place and matches data.dvc ({dataset.md5})")
+
+
+@data_app.command()
+def check() -> None:
+    """Hash every file under data/ again and compare with data.dvc."""
+    dataset = Workspace.find(Path.cwd()).check_data()
+    _say(f"[bold]{dataset.title}[/] matches data.dvc ({dataset.md5})")
+
+
+@data_app.command()
+def add() -> None:
+    """Pin what is under data/ now as a new version of the dataset."""
+    dataset = Workspace.find(Path.cwd()).add_data()
+    _say(f"data.dvc now pins [bold]{dataset.title}[/] as {dataset.md5}; commit data.dvc to keep this version")
+
+
+def main() -> None:
+    """Run the command line: an expected error is one message and a status of 1, a defect a traceback."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    try:
+        app(arguments)
+    except Exception as error:
+        message = message_for_user(error)
+        if message is None or len(arguments) < len(sys.argv) - 1:
+            raise
+        err.print(f"[bold red]Error[/] {escape(message)}", highlight=False, soft_wrap=True)
+        sys.exit(1)
+
+
+def _say(message: str) -> None:
+    out.print(message, highlight=False, soft_wrap=True)
+
+
+def _warn_of_digits(reason: str) -> None:
+    out.print(
+        Panel(
+            f"{escape(reason)}\n\n[bold]This run uses scikit-learn's 1,797 digits of 8 x 8 pixels instead.[/]\n"
+            "Its numbers say nothing about Fashion-MNIST.",
+            title="The dataset could not be had",
+            border_style="bold yellow",
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""`report.html`: one self-contained page about a run, pictures included, readable without any server."""
+
+import base64
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from pipelines.job import Job
+from pipelines.summary import Summary
+
+REPORT_NAME = "report.html"
+TEMPLATE_NAME = "report.html.j2"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture: the step and the file that it comes from, relative to the step's outputs, and what it shows."""
+
+    step: str
+    file: str
+    caption: str
+
+
+PICTURES = (
+    Picture("train_cnn", "history/history.png", "Classifier: accuracy and loss per epoch"),
+    Picture("evaluate_cnn", "evaluation/predictions.png", "Classifier: test images with true and predicted labels"),
+    Picture("evaluate_cnn", "evaluation/confusion.png", "Classifier: confusion matrix on the test split"),
+    Picture("evaluate_cnn", "evaluation/calibration.png", "Classifier: reliability diagram"),
+    Picture("evaluate_gan", "evaluation/samples.png", "Generator: samples, one row per class"),
+    Picture("train_gan", "history/history.png", "Generator: losses per epoch"),
+)
+
+
+def write_report(summary: Summary, job: Job, run: Path) -> Path:
+    """Render the page into the run's folder and return its path. Pictures of steps that did not finish are left out."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    page = environment.get_template(TEMPLATE_NAME).render(
+        summary=summary,
+        arguments={name: value for name, value in job.arguments.items() if value not in ({}, "")},
+        pictures=list(_pictures(summary)),
+        per_class=_table(summary, "evaluate_cnn", "evaluation/per_class.csv"),
+        statistics=_table(summary, "validate_data", "report/statistics.csv"),
+    )
+    path = run / REPORT_NAME
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def _pictures(summary: Summary) -> Iterator[tuple[str, str]]:
+    """Caption and data address of every picture that exists."""
+    for picture in PICTURES:
+        file = _output(summary, picture.step, picture.file)
+        if file:
+            yield picture.caption, "data:image/png;base64," + base64.b64encode(file.read_bytes()).decode()
+
+
+def _table(summary: Summary, step: str, name: str) -> list[list[str]]:
+    """The rows of a CSV file, header first; empty when the step did not write it."""
+    file = _output(summary, step, name)
+    if file is None:
+        return []
+    with file.open(encoding="utf-8", newline="") as lines:
+        return list(csv.reader(lines))
+
+
+def _output(summary: Summary, step: str, name: str) -> Path | None:
+    found = summary.step(step)
+    if found is None or found.outputs is None:
+        return None
+    file = Path(found.outputs, name)
+    return file if file.is_file() else None

@@ -1,0 +1,1 @@
+"""The classifier: configuration, networks, training and evaluation."""

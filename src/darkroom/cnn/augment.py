@@ -1,0 +1,45 @@
+"""Augmentation as Keras layers, on raw uint8 images, at training time only.
+
+The layers wrap the network for training and are never part of the saved model.
+"""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+class RandomCrop(keras.Layer):  # type: ignore[misc]  # Keras has no types
+    """Pads each image with zeros and cuts the original size out again, at an offset of its own.
+
+    Shifts by up to `padding` pixels in each direction. Keras's own RandomCrop draws one offset for the whole batch.
+    Inputs and outputs: [B, H, W, C] of any type. Outside training the images pass unchanged.
+    """
+
+    def __init__(self, padding: int, *, seed: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.padding = padding
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Crop `images`."""
+        if not training:
+            return images
+        size, height, width = keras.ops.shape(images)[:3]
+        border = self.padding
+        padded = keras.ops.pad(images, ((0, 0), (border, border), (border, border), (0, 0)))
+        offsets = keras.random.randint((size, 2, 1), 0, 2 * border + 1, seed=self.seed_generator)
+        rows = offsets[:, 0] + keras.ops.arange(height)
+        columns = offsets[:, 1] + keras.ops.arange(width)
+        return tf.gather(tf.gather(padded, rows, axis=1, batch_dims=1), columns, axis=2, batch_dims=1)
+
+
+def augmentation_layers(*, crop_padding: int, horizontal_flip: bool, seed: int) -> list[keras.Layer]:
+    """The layers to put before a network that takes raw uint8 images; none where both are off."""
+    layers: list[keras.Layer] = []
+    if crop_padding:
+        layers.append(RandomCrop(crop_padding, seed=seed, dtype="uint8"))
+    if horizontal_flip:
+        # Another seed than the crop's: with the same one, an image's mirroring would follow from its shift.
+        layers.append(keras.layers.RandomFlip("horizontal", seed=seed + 1, dtype="uint8"))
+    return layers

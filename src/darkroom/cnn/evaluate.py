@@ -1,0 +1,157 @@
+"""Evaluate the classifier on the test split."""
+
+import csv
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from darkroom.cnn import metrics, plots
+from darkroom.cnn.config import EvaluateCnnConfig
+from darkroom.cnn.train import MODEL_FILE
+from darkroom.data.splits import Split, read_split
+from darkroom.errors import DataError
+from darkroom.training import batches, load_model
+
+_PICTURED_IMAGES = 25
+_CONFUSION_FILE = "confusion.csv"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Everything measured on one split of N images and K classes.
+
+    probabilities: [N, K] float32; confusion: [K, K], rows are true classes.
+    """
+
+    probabilities: NDArray[np.float32]
+    confusion: NDArray[np.int64]
+    bins: list[metrics.CalibrationBin]
+    values: dict[str, float]
+
+
+def evaluate(model_dir: Path, splits: Path, destination: Path, config: EvaluateCnnConfig) -> dict[str, float]:
+    """Measure `model.keras` in `model_dir` on every image of the test split.
+
+    Writes into `destination`:
+    - metrics.json: the returned numbers;
+    - evaluation.json: on which data and with which model they were measured;
+    - per_class.csv, confusion.csv: precision, recall, F1 and support; true classes by row, predicted by column;
+    - confusion.png, calibration.png, predictions.png;
+    - predictions.npz: probabilities [N, K] float32 and labels [N] int64, in the order of the split.
+
+    Returns:
+        accuracy, macro_f1, log_loss (nats) and ece (expected calibration error).
+
+    Raises:
+        DataError: the model or the split is missing or damaged, or they do not belong together.
+        OSError: `destination` cannot be written.
+    """
+    destination.mkdir(parents=True, exist_ok=True)
+    model_path = model_dir / MODEL_FILE
+    model, split = load_model(model_path), read_split(splits, "test")
+    _check_match(model, model_path, split)
+    evaluation = measure(predict(model, split, config.batch_size), split.labels, config)
+    _write_tables(evaluation, split, destination)
+    _write_pictures(evaluation, split, config, destination)
+    _write_json(destination / "metrics.json", evaluation.values)
+    provenance = {
+        "dataset": split.info.name,
+        "test_images": len(split),
+        "test_sha256": hash_test_split(splits),
+        "model_sha256": _sha256(model_path),
+        "parameters": model.count_params(),
+        "keras": keras.__version__,
+        "config": config.model_dump(),
+    }
+    _write_json(destination / "evaluation.json", provenance)
+    return evaluation.values
+
+
+def predict(model: keras.Model, split: Split, batch_size: int) -> NDArray[np.float32]:
+    """Class probabilities [N, K] of every image of a split, in its order."""
+    images = batches(split.images, split.labels, batch_size).map(lambda batch_images, labels: batch_images)
+    return np.asarray(model.predict(images, verbose=0), dtype=np.float32)
+
+
+def measure(probabilities: NDArray[np.float32], labels: NDArray[np.int64], config: EvaluateCnnConfig) -> Evaluation:
+    """Compute every metric of probabilities [N, K] against labels [N]."""
+    predictions = probabilities.argmax(axis=1)
+    confusion = metrics.confusion_matrix(labels, predictions, probabilities.shape[1])
+    bins = metrics.calibration_bins(labels, probabilities, config.calibration_bins)
+    values = {
+        "accuracy": metrics.accuracy(labels, predictions),
+        "macro_f1": metrics.macro_f1(confusion),
+        "log_loss": metrics.log_loss(labels, probabilities),
+        "ece": metrics.expected_calibration_error(bins),
+    }
+    return Evaluation(probabilities, confusion, bins, values)
+
+
+def read_confusion(evaluation: Path) -> tuple[list[str], list[list[int]]]:
+    """Class names and rows of the confusion matrix that `evaluate` wrote, as KFP's ClassificationMetrics takes them."""
+    with (evaluation / _CONFUSION_FILE).open(encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file)
+    return header[1:], [[int(count) for count in row[1:]] for row in rows]
+
+
+def hash_test_split(splits: Path) -> str:
+    """What identifies the test split: the SHA-256, in hexadecimal, of labels.npy followed by images.npy."""
+    return _sha256(splits / "test" / "labels.npy", splits / "test" / "images.npy")
+
+
+def _check_match(model: keras.Model, path: Path, split: Split) -> None:
+    expected = (split.image_shape, len(split.info.classes))
+    actual = (tuple(model.input_shape[1:]), model.output_shape[-1])
+    if actual != expected:
+        raise DataError(
+            f"{path}: takes images of shape {actual[0]} and knows {actual[1]} classes, "
+            f"the test split has shape {expected[0]} and {expected[1]} classes"
+        )
+
+
+def _write_tables(evaluation: Evaluation, split: Split, destination: Path) -> None:
+    classes = split.info.classes
+    scores = metrics.class_scores(evaluation.confusion)
+    rows = zip(classes, scores.precision, scores.recall, scores.f1, scores.support, strict=True)
+    with (destination / "per_class.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["class", "precision", "recall", "f1", "support"])
+        writer.writerows(rows)
+    with (destination / _CONFUSION_FILE).open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["true class", *classes])
+        writer.writerows([name, *counts] for name, counts in zip(classes, evaluation.confusion.tolist(), strict=True))
+    np.savez_compressed(destination / "predictions.npz", probabilities=evaluation.probabilities, labels=split.labels)
+
+
+def _write_pictures(evaluation: Evaluation, split: Split, config: EvaluateCnnConfig, destination: Path) -> None:
+    classes = split.info.classes
+    plots.plot_confusion(evaluation.confusion, classes, destination / "confusion.png")
+    plots.plot_calibration(evaluation.bins, evaluation.values["ece"], destination / "calibration.png")
+    count = min(_PICTURED_IMAGES, len(split))
+    rows = np.sort(np.random.default_rng(config.seed).choice(len(split), count, replace=False))
+    plots.plot_predictions(
+        split.images[rows],
+        split.labels[rows],
+        evaluation.probabilities[rows].argmax(axis=1),
+        classes,
+        destination / "predictions.png",
+    )
+
+
+def _write_json(path: Path, values: dict[str, object] | dict[str, float]) -> None:
+    path.write_text(json.dumps(values, indent=2), encoding="utf-8")
+
+
+def _sha256(*paths: Path) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()

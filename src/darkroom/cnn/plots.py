@@ -1,0 +1,100 @@
+"""Pictures of the classifier's training and evaluation, written as PNG files."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from darkroom.cnn.metrics import CalibrationBin
+
+_DOTS_PER_INCH = 120
+_BLUE, _ORANGE, _GREEN, _RED, _GREY = "#1f5fa8", "#d9730d", "#1a7f37", "#b42318", "#8a8f98"
+_GRID_SIDE = 5
+
+
+def plot_history(history: Mapping[str, Sequence[float]], path: Path) -> None:
+    """Draw accuracy and loss per epoch, training beside validation.
+
+    `history` holds accuracy, val_accuracy, loss and val_loss, one value per epoch.
+    """
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure.suptitle("Training history")
+    epochs = range(1, len(history["loss"]) + 1)
+    for axes, name in zip(figure.subplots(1, 2), ("accuracy", "loss"), strict=True):
+        axes.plot(epochs, history[name], marker="o", color=_BLUE, label="training")
+        axes.plot(epochs, history[f"val_{name}"], marker="s", color=_ORANGE, label="validation")
+        axes.set(title=name.capitalize(), xlabel="epoch", ylabel=name)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.savefig(path, dpi=_DOTS_PER_INCH)
+
+
+def plot_confusion(confusion: NDArray[np.int64], classes: Sequence[str], path: Path) -> None:
+    """Draw a confusion matrix [K, K] (rows: true class): counts as text, the share of the true class as shade."""
+    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    side = 3 + 0.6 * len(classes)
+    figure = Figure(figsize=(side, side - 0.8), layout="constrained")
+    axes = figure.subplots()
+    shades = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(confusion):
+        colour = "white" if shares[row, column] > 0.5 else "black" if count else _GREY
+        axes.text(column, row, str(count), ha="center", va="center", fontsize=8, color=colour)
+    positions = range(len(classes))
+    axes.set_xticks(positions, classes, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(positions, classes)
+    axes.set(title="Confusion matrix on the test split", xlabel="predicted class", ylabel="true class")
+    figure.colorbar(shades, label="share of the true class", shrink=0.8)
+    figure.savefig(path, dpi=_DOTS_PER_INCH)
+
+
+def plot_calibration(bins: Sequence[CalibrationBin], expected_error: float, path: Path) -> None:
+    """Draw a reliability diagram (accuracy against confidence) above the share of predictions in each bin."""
+    filled = [entry for entry in bins if entry.count]
+    centres = [(entry.lower + entry.upper) / 2 for entry in filled]
+    width = 0.9 * (bins[0].upper - bins[0].lower)
+    total = sum(entry.count for entry in bins)
+    figure = Figure(figsize=(6, 7), layout="constrained")
+    reliability, shares = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    reliability.bar(centres, [entry.accuracy for entry in filled], width, color=_BLUE, label="accuracy in the bin")
+    reliability.plot([0, 1], [0, 1], "--", color=_GREY, label="perfect calibration")
+    confidences, accuracies = [entry.confidence for entry in filled], [entry.accuracy for entry in filled]
+    reliability.plot(confidences, accuracies, "o", color=_ORANGE, label="at the bin's mean confidence")
+    reliability.set(title=f"Calibration: expected error {expected_error:.4f}", ylabel="accuracy", ylim=(0, 1.02))
+    reliability.legend(loc="upper left")
+    shares.bar(centres, [entry.count / total for entry in filled], width, color=_GREY)
+    shares.set(xlabel="confidence of the predicted class", ylabel="share of images", xlim=(0, 1))
+    for axes in (reliability, shares):
+        axes.grid(alpha=0.3)
+        axes.set_axisbelow(True)
+    figure.savefig(path, dpi=_DOTS_PER_INCH)
+
+
+def plot_predictions(
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    predictions: NDArray[np.int64],
+    classes: Sequence[str],
+    path: Path,
+) -> None:
+    """Draw up to 25 images [N, H, W, C] in a 5 x 5 grid with true and predicted class; mistakes in red and in words."""
+    wrong = int(np.sum(labels != predictions))
+    figure = Figure(figsize=(9, 10.5), layout="constrained")
+    figure.suptitle(f"{len(labels)} test images, {wrong} predicted wrong", fontsize=14)
+    grid = figure.subplots(_GRID_SIDE, _GRID_SIDE).flat
+    for axes in grid:
+        axes.axis("off")
+    for axes, image, label, prediction in zip(grid, images, labels, predictions, strict=False):
+        right = label == prediction
+        colour = _GREEN if right else _RED
+        axes.axis("on")
+        axes.set(xticks=[], yticks=[])
+        axes.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=255)
+        verdict = "right" if right else "WRONG"
+        axes.set_title(f"true: {classes[label]}\n{verdict}: {classes[prediction]}", fontsize=9, color=colour)
+        for spine in axes.spines.values():
+            spine.set(color=colour, linewidth=1 if right else 3)
+    figure.savefig(path, dpi=_DOTS_PER_INCH)

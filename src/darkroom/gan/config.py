@@ -1,0 +1,36 @@
+"""Parameters of `train_gan` and `evaluate_gan`."""
+
+from pydantic import Field
+
+from darkroom.config import StepConfig
+
+
+class GanConfig(StepConfig):
+    """Parameters of `train_gan`."""
+
+    epochs: int = Field(6, ge=1, le=1000, description="passes over the training split")
+    batch_size: int = Field(64, ge=2, le=4096, description="real images per step; as many are generated")
+    latent_size: int = Field(64, ge=1, le=1024, description="length of the noise vector z")
+    generator_filters: int = Field(64, ge=8, le=1024, multiple_of=2, description="channels of its smallest feature map")
+    discriminator_filters: int = Field(32, ge=8, le=1024, description="channels of its largest feature map")
+    dropout: float = Field(0.3, ge=0, lt=1, description="share of the discriminator's activations that is dropped")
+    generator_learning_rate: float = Field(1e-3, gt=0, le=10)
+    discriminator_learning_rate: float = Field(5e-4, gt=0, le=10)
+    beta1: float = Field(0.5, ge=0, lt=1, description="Adam's decay of the first moment, for both networks")
+    ema_decay: float = Field(0.999, ge=0, lt=1, description="per step, of the generator's moving average; 0 keeps none")
+    samples_per_class: int = Field(10, ge=1, le=100, description="images in each row of the sample grids")
+    seed: int = Field(0, ge=0, lt=2**31)
+
+
+class EvaluateGanConfig(StepConfig):
+    """Parameters of `evaluate_gan`.
+
+    The `reference_*` fields fix the classifier that judges: change one, and the metrics of earlier runs are no longer
+    comparable. Its seed is apart from `seed`, so that a run with another seed meets the same judge.
+    """
+
+    samples: int = Field(10_000, ge=100, le=1_000_000, description="generated images that are judged")
+    samples_per_class: int = Field(10, ge=1, le=100, description="images in each row of the sample grid")
+    seed: int = Field(0, ge=0, lt=2**31, description="of the noise vectors")
+    reference_epochs: int = Field(3, ge=1, le=100, description="passes over the training split")
+    reference_seed: int = Field(0, ge=0, lt=2**31)

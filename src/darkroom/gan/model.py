@@ -1,0 +1,110 @@
+"""A class-conditional DCGAN (Radford et al. 2016) of standard Keras layers, so that it loads without custom objects.
+
+Two choices differ from the paper, both for the sake of a training run of minutes on two cores:
+
+- The generator normalises by root mean square over channels, as the pixel norm of Karras et al. (2018) does, not by
+  batch. It holds no moving statistics, so averaged weights need none that fit them, and a sample does not depend on its
+  neighbours in the batch.
+- The discriminator has dropout in place of batch normalisation: real and generated images may then pass it separately.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+from keras import layers
+
+from darkroom.errors import ConfigError, DataError
+from darkroom.gan.config import GanConfig
+
+GENERATOR_NAME = "generator.keras"
+DISCRIMINATOR_NAME = "discriminator.keras"
+
+_STRIDE = 2
+_SMALLEST_SIDE = 8
+_LARGEST_SIDE = 64
+
+
+def build_generator(image_shape: tuple[int, int, int], classes: int, config: GanConfig) -> keras.Model:
+    """Build G: (z [B, latent_size] float32, label [B] int32) -> images [B, H, W, C] float32 in [-1, 1].
+
+    A quarter-size feature map is doubled twice by transposed convolutions. The class enters as an embedding beside z.
+
+    Raises:
+        ConfigError: the image's size does not suit; see `check_image_shape`.
+    """
+    check_image_shape(image_shape)
+    height, width, channels = image_shape
+    filters = config.generator_filters
+    latent = layers.Input((config.latent_size,), name="latent")
+    label = layers.Input((), dtype="int32", name="label")
+    base = (height // _STRIDE**2, width // _STRIDE**2, filters)
+    x = layers.Concatenate()([latent, layers.Embedding(classes, config.latent_size)(label)])
+    x = layers.Dense(base[0] * base[1] * base[2], use_bias=False)(x)
+    x = layers.ReLU()(layers.RMSNormalization()(layers.Reshape(base)(x)))
+    x = layers.Conv2DTranspose(filters // 2, 4, _STRIDE, padding="same", use_bias=False)(x)
+    x = layers.ReLU()(layers.RMSNormalization()(x))
+    images = layers.Conv2DTranspose(channels, 4, _STRIDE, padding="same", activation="tanh")(x)
+    return keras.Model([latent, label], images, name="generator")
+
+
+def build_discriminator(image_shape: tuple[int, int, int], classes: int, config: GanConfig) -> keras.Model:
+    """Build D: (images [B, H, W, C] float32 in [-1, 1], label [B] int32) -> logit [B, 1] float32, positive for real.
+
+    A projection discriminator (Miyato and Koyama 2018, equation 5): the logit is psi(h) + <embedding(label), h> for
+    features h. It costs one inner product, where a label concatenated to the image would widen the dearest layer.
+
+    Raises:
+        ConfigError: the image's size does not suit; see `check_image_shape`.
+    """
+    check_image_shape(image_shape)
+    image = layers.Input(image_shape, name="image")
+    label = layers.Input((), dtype="int32", name="label")
+    x = image
+    for filters in (config.discriminator_filters, 2 * config.discriminator_filters):
+        x = layers.Conv2D(filters, 4, _STRIDE, padding="same")(x)
+        x = layers.LeakyReLU(0.2)(x)
+        x = layers.Dropout(config.dropout)(x)
+    features = layers.Flatten()(x)
+    embedding = layers.Embedding(classes, features.shape[-1], embeddings_initializer="glorot_uniform")(label)
+    logit = layers.Add()([layers.Dense(1)(features), layers.Dot(axes=1)([embedding, features])])
+    return keras.Model([image, label], logit, name="discriminator")
+
+
+def check_image_shape(image_shape: Sequence[int]) -> None:
+    """Refuse images that two strides of 2 do not divide, and those too small or too large for this network.
+
+    Raises:
+        ConfigError: states the rule and the shape.
+    """
+    height, width, channels = image_shape
+    sides_fit = all(
+        side % _STRIDE**2 == 0 and _SMALLEST_SIDE <= side <= _LARGEST_SIDE for side in (height, width)
+    )
+    if not sides_fit or channels not in (1, 3):
+        raise ConfigError(
+            f"images of {height} x {width} x {channels}: the GAN needs sides that are multiples of {_STRIDE**2} "
+            f"between {_SMALLEST_SIDE} and {_LARGEST_SIDE} pixels, and 1 or 3 channels"
+        )
+
+
+def load_generator(model_dir: Path) -> keras.Model:
+    """Read `generator.keras`, which `train_gan` wrote.
+
+    Raises:
+        DataError: the file is missing, is no Keras model, or is no conditional generator of images.
+    """
+    path = model_dir / GENERATOR_NAME
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; it is written by the step train_gan")
+    try:
+        generator = keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # a damaged archive surfaces as nearly any exception
+        raise DataError(f"{path}: not readable as a Keras model: {error}") from error
+    takes = [tensor.shape for tensor in generator.inputs]
+    if [len(shape) for shape in takes] != [2, 1] or len(generator.output_shape) != 4:
+        raise DataError(
+            f"{path}: not a conditional generator: takes {takes}, gives {generator.output_shape}; "
+            "it must take (z [B, latent], label [B]) and give images [B, H, W, C]"
+        )
+    return generator

@@ -1,0 +1,195 @@
+"""What surrounds a step's pure code: progress, timing, tracking and the report of failure.
+
+A component's body opens `step(...)` and does its work inside. On a cluster that gives log lines and an MLflow run. A
+local run sets two variables besides, and gets more:
+
+- `DARKROOM_EVENTS`: a file to which every step appends one JSON object per line, for the live view;
+- `DARKROOM_LOGS`: a folder in which each step's output goes to a file of its own.
+"""
+
+import json
+import logging
+import os
+import resource
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn, Protocol, TypeVar
+
+from darkroom import tracking
+from darkroom.config import StepConfig
+from darkroom.errors import message_for_user
+
+logger = logging.getLogger("darkroom")
+
+EVENTS_VARIABLE = "DARKROOM_EVENTS"
+LOGS_VARIABLE = "DARKROOM_LOGS"
+
+Config = TypeVar("Config", bound=StepConfig)
+
+
+class MetricsArtifact(Protocol):
+    """The part of `kfp.dsl.Metrics` that a step uses."""
+
+    path: str
+
+    def log_metric(self, metric: str, value: float) -> None:
+        """Show one number on the step's page in KFP."""
+
+
+class Step:
+    """A running step: what its code says about itself goes to the live view, to MLflow and to KFP."""
+
+    def __init__(self, name: str, artifact: MetricsArtifact, events: "Events", stack: ExitStack) -> None:
+        self.name = name
+        self.metrics: dict[str, float] = {}
+        self.run: tracking.StepRun | None = None
+        self._artifact = artifact
+        self._events = events
+        self._stack = stack
+
+    def configure(self, model: type[Config], data_md5: str, options: Mapping[str, Any], /, **values: Any) -> Config:
+        """Build the step's configuration and open its MLflow run, with every parameter on it.
+
+        `values` are the typed pipeline parameters, `options` the remaining fields.
+
+        Raises:
+            ConfigError: names the field, the rule and the value.
+        """
+        config = model.parse({**options, **values}, where=self.name)
+        parameters = config.model_dump()
+        origin = {"step": self.name, "data_md5": data_md5, **provenance()}
+        if "seed" in parameters:
+            origin["seed"] = str(parameters["seed"])
+        tags = {f"darkroom.{name}": value for name, value in origin.items()}
+        self.run = self._stack.enter_context(
+            tracking.step_run(self.name, tracking.settings(os.environ), parameters=parameters, tags=tags)
+        )
+        return config
+
+    def on_batch(self, epoch: int, epochs: int, batch: int, batches: int, metrics: Mapping[str, float]) -> None:
+        """Report progress within an epoch."""
+        self._events.write("batch", epoch=epoch, epochs=epochs, batch=batch, batches=batches, metrics=dict(metrics))
+
+    def on_epoch(self, epoch: int, epochs: int, metrics: Mapping[str, float]) -> None:
+        """Report a finished epoch."""
+        if self.run:
+            self.run.log_epoch(epoch, metrics)
+        self._events.write("epoch", epoch=epoch, epochs=epochs, metrics=dict(metrics))
+        logger.info("epoch %d/%d %s", epoch, epochs, _in_words(metrics))
+
+    def log_metrics(self, metrics: Mapping[str, float]) -> None:
+        """Record the step's final numbers."""
+        self.metrics.update(metrics)
+        for name, value in metrics.items():
+            self._artifact.log_metric(name, value)
+        if self.run:
+            self.run.log_metrics(metrics)
+        logger.info("%s: %s", self.name, _in_words(metrics))
+
+    def log_files(self, path: str | Path, folder: str) -> None:
+        """Keep a file, or all files of a folder, in the MLflow run under `folder`."""
+        if self.run:
+            self.run.log_files(Path(path), folder)
+
+    def log_dataset(self, name: str, md5: str, source: str) -> None:
+        """Name the dataset in the MLflow run; the DVC md5 is its digest."""
+        if self.run:
+            self.run.log_dataset(name, md5, source)
+
+    def warn(self, message: str) -> None:
+        """Tell the person who runs the pipeline something that does not stop it."""
+        self._events.write("warning", message=message)
+        logger.warning("%s: %s", self.name, message)
+
+
+@contextmanager
+def step(name: str, artifact: MetricsArtifact) -> Iterator[Step]:
+    """Surround the body of a component.
+
+    `artifact` receives the final numbers, and its file the step's record. An error that a person can mend ends the process with its message alone; any
+    other exception is a defect and leaves its traceback.
+    """
+    events = Events(os.environ.get(EVENTS_VARIABLE), name)
+    _log_to_own_file(name)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", force=True)
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    started = time.monotonic()
+    events.write("start")
+    try:
+        with ExitStack() as stack:
+            running = Step(name, artifact, events, stack)
+            yield running
+    except BaseException as error:
+        message = message_for_user(error)
+        events.write("failed", message=message or "".join(traceback.format_exception_only(error)).strip())
+        logger.error("%s failed: %s", name, message or traceback.format_exc())
+        if message:
+            sys.exit(1)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    record = {
+        "step": name,
+        "seconds": round(time.monotonic() - started, 3),
+        "peak_rss_mb": peak_rss_mb(),
+        "metrics": running.metrics,
+        "mlflow_run_id": running.run.run_id if running.run else None,
+        "outputs": str(Path(artifact.path).resolve().parent),
+    }
+    # KFP keeps metrics in an artifact's metadata and makes no file; kfp.local's cache counts the artifact as lost then.
+    Path(artifact.path).write_text(json.dumps(record, indent=2), encoding="utf-8")
+    events.write("finished", **record)
+
+
+class Events:
+    """Appends events to a file, one JSON object per line; without a file it does nothing."""
+
+    def __init__(self, path: str | None, step: str = "") -> None:
+        self._path = path
+        self._step = step
+
+    def write(self, event: str, **values: Any) -> None:
+        """Append one event; the line is written at once and whole."""
+        if self._path is None:
+            return
+        line = json.dumps({"event": event, "step": self._step, "time": time.time(), **values})
+        with Path(self._path).open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+
+def provenance() -> dict[str, str]:
+    """Which code this process runs: the git commit and the image, as the pipeline or the image states them."""
+    return {
+        "git_commit": os.environ.get("DARKROOM_GIT_COMMIT", "unknown"),
+        "image": os.environ.get("DARKROOM_IMAGE", "unknown"),
+    }
+
+
+def peak_rss_mb() -> float:
+    """The largest resident set of this process so far, in megabytes (10^6 bytes)."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6, 1)
+
+
+def _log_to_own_file(name: str) -> None:
+    folder = os.environ.get(LOGS_VARIABLE)
+    if folder is None:
+        return
+    log = os.open(Path(folder) / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    # At the level of descriptors, so that what C++ code prints goes there too.
+    os.dup2(log, sys.stdout.fileno())
+    os.dup2(log, sys.stderr.fileno())
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _in_words(metrics: Mapping[str, float]) -> str:
+    return " ".join(f"{name}={value:.4g}" for name, value in metrics.items())

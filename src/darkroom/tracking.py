@@ -1,0 +1,401 @@
+"""Tracking: one MLflow run per pipeline run, one nested run per step. Best effort by design.
+
+A step must neither fail nor wait for minutes because a tracking server is slow or gone. So everything that a step
+records is handed to one background thread that sends it in order; the step itself waits only when its run is opened
+and when it is closed, and never longer than `TrackingSettings.patience` seconds in all. When that is used up, or MLflow
+answers with an error, a `TrackingWarning` says so once and the step goes on with a run that accepts everything and
+records nothing.
+
+Only MLflow's client interface is used, never `mlflow.start_run`: there is no active run in the process, so MLflow has
+nothing to take `MLFLOW_RUN_ID` from, nor a stray run to open.
+"""
+
+import logging
+import math
+import os
+import queue
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
+Metrics = Mapping[str, float]
+
+DATABASE_NAME = "mlflow.db"
+ARTIFACTS_NAME = "mlartifacts"
+SERVER_PATIENCE = 10.0
+# A new database is migrated when it is first opened: 3 s on two idle cores, several times that on busy ones.
+DATABASE_PATIENCE = 60.0
+INTERRUPTED_PATIENCE = 3.0
+MAX_PARAMETERS_PER_CALL = 100
+_PROCESS_DEFAULTS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+}
+
+_T = TypeVar("_T")
+
+
+class TrackingWarning(UserWarning):
+    """Something was not recorded in MLflow; the step itself goes on."""
+
+
+@dataclass(frozen=True)
+class TrackingSettings:
+    """Where runs go. `run_id` names a run that exists and is resumed; `parent_run_id` one to open nested runs below.
+
+    `patience` is the longest time in seconds that one step waits for MLflow in all. With `enabled` false nothing is
+    recorded.
+    """
+
+    tracking_uri: str
+    run_id: str | None = None
+    parent_run_id: str | None = None
+    experiment: str = "darkroom"
+    patience: float = SERVER_PATIENCE
+    enabled: bool = True
+
+    @property
+    def artifact_root(self) -> Path | None:
+        """Where a new experiment of an SQLite store keeps its files: beside the database; None for a server."""
+        database = self.tracking_uri.removeprefix("sqlite:///")
+        return None if database == self.tracking_uri else Path(database).absolute().parent / ARTIFACTS_NAME
+
+
+def settings(environment: Mapping[str, str], directory: Path | None = None) -> TrackingSettings:
+    """Resolve where this process records, from the variables in `environment`, in this order.
+
+    1. `MLFLOW_RUN_ID`: Kubeflow's own MLflow integration opened the run; it is resumed.
+    2. `MLFLOW_TRACKING_URI`: a run is opened, nested below `DARKROOM_PARENT_RUN_ID` where that is set.
+    3. Otherwise an SQLite database in `directory`, by default the working directory.
+
+    `MLFLOW_EXPERIMENT_NAME` names the experiment of runs that have no parent. `DARKROOM_TRACKING=off` records nothing.
+    """
+    folder = Path() if directory is None else directory
+    uri = environment.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder.absolute() / DATABASE_NAME}"
+    return TrackingSettings(
+        tracking_uri=uri,
+        run_id=environment.get("MLFLOW_RUN_ID") or None,
+        parent_run_id=environment.get("DARKROOM_PARENT_RUN_ID") or None,
+        experiment=environment.get("MLFLOW_EXPERIMENT_NAME") or TrackingSettings.experiment,
+        patience=DATABASE_PATIENCE if uri.startswith("sqlite:") else SERVER_PATIENCE,
+        enabled=environment.get("DARKROOM_TRACKING", "").lower() != "off",
+    )
+
+
+def connect(tracking_uri: str) -> Any:
+    """A `mlflow.MlflowClient` that does not wait for minutes for a server that is gone."""
+    _import_mlflow()
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri)
+
+
+def _import_mlflow() -> None:
+    """Import MLflow, which costs 1.8 s and so is not done at the top, with limits and without telemetry.
+
+    MLflow takes these settings from the process environment alone, and by default it retries a request for four
+    minutes. What a person has set there wins.
+    """
+    for variable, value in _PROCESS_DEFAULTS.items():
+        os.environ.setdefault(variable, value)
+    import mlflow  # noqa: F401
+
+    for chatty in ("mlflow.store.db.utils", "alembic"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+class StepRun:
+    """What a step records into. No method waits for MLflow or raises because of it.
+
+    `run_id` is None where nothing is recorded; `settings` say where the run would have gone.
+    """
+
+    def __init__(self, courier: "_Courier", run_id: str | None) -> None:
+        self.run_id = run_id
+        self.settings = courier.settings
+        self._courier = courier
+
+    def log_epoch(self, epoch: int, metrics: Metrics) -> None:
+        """Record the metrics of one epoch, which counts from 1 and becomes MLflow's step."""
+        self._log_numbers(metrics, step=epoch)
+
+    def log_metrics(self, metrics: Metrics) -> None:
+        """Record final figures. A value that is not a finite number is left out, with a warning that names it."""
+        self._log_numbers(metrics, step=0)
+
+    def log_files(self, path: Path, artifact_path: str | None = None) -> None:
+        """Copy a file, or what is in a folder, to `artifact_path` among the run's artifacts."""
+        if path.is_dir():
+            self._send(lambda client, run: client.log_artifacts(run, str(path), artifact_path))
+        else:
+            self._send(lambda client, run: client.log_artifact(run, str(path), artifact_path))
+
+    def log_dataset(self, name: str, md5: str, source: str) -> None:
+        """Record the dataset that the step read; the digest by which MLflow finds runs on the same data is its md5."""
+
+        def send(client: Any, run: str) -> None:
+            from mlflow.entities import Dataset, DatasetInput
+
+            dataset = Dataset(name=name, digest=md5, source_type="dvc", source=source)
+            client.log_inputs(run, [DatasetInput(dataset, [])])
+
+        self._send(send)
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags of the run."""
+        self._send(lambda client, run: _log_values(client, run, tags=_tags(tags)))
+
+    def _log_parameters(self, parameters: Mapping[str, Any]) -> None:
+        values = {name: str(value) for name, value in _flatten(parameters, "cfg").items()}
+        self._send(lambda client, run: _log_values(client, run, parameters=values))
+
+    def _log_numbers(self, metrics: Metrics, step: int) -> None:
+        numbers, now = _finite(metrics), _milliseconds()
+        self._send(lambda client, run: _log_values(client, run, metrics=numbers, timestamp=now, step=step))
+
+    def _terminate(self, status: RunStatus) -> None:
+        self._send(lambda client, run: client.set_terminated(run, status))
+
+    def _send(self, request: Callable[..., None]) -> None:
+        run_id = self.run_id
+        if run_id is not None:
+            self._courier.send(lambda client: request(client, run_id))
+
+
+@contextmanager
+def step_run(
+    step: str, settings: TrackingSettings, *, parameters: Mapping[str, Any], tags: Mapping[str, str]
+) -> Iterator[StepRun]:
+    """Open (or resume) the MLflow run of one step and close it with the status that the body earned.
+
+    Parameters get the prefix `cfg.`, nested ones dots: Kubeflow logs its own under bare names. The status becomes
+    FINISHED, FAILED when the body raises, KILLED when it is interrupted.
+    """
+    courier = _Courier(settings)
+    run = StepRun(courier, courier.ask(lambda client: _open_step_run(client, step, settings, _tags(tags))))
+    status: RunStatus = "FINISHED"
+    try:
+        run._log_parameters(parameters)
+        yield run
+    except KeyboardInterrupt:
+        status = "KILLED"
+        courier.patience = min(courier.patience, INTERRUPTED_PATIENCE)
+        raise
+    except BaseException:
+        status = "FAILED"
+        raise
+    finally:
+        run._terminate(status)
+        courier.close()
+
+
+def open_parent(
+    settings: TrackingSettings,
+    name: str,
+    *,
+    experiment: str,
+    parameters: Mapping[str, Any],
+    tags: Mapping[str, str],
+) -> str | None:
+    """Open the run of a whole pipeline run and leave it running. Returns its id, None when MLflow could not be reached.
+
+    A new SQLite store is created here, before steps that run side by side would each try to.
+    """
+
+    def create(client: Any) -> str:
+        identifier = experiment_id(client, experiment, settings.artifact_root)
+        return str(client.create_run(identifier, run_name=name, tags=_tags(tags)).info.run_id)
+
+    courier = _Courier(settings)
+    run = StepRun(courier, courier.ask(create))
+    run._log_parameters(parameters)
+    courier.close()
+    return run.run_id
+
+
+def close_parent(settings: TrackingSettings, run_id: str | None, status: RunStatus, metrics: Metrics) -> None:
+    """Record the pipeline's final figures and close the run that `open_parent` opened; nothing to do for None."""
+    if run_id is None:
+        return
+    courier = _Courier(settings)
+    run = StepRun(courier, run_id)
+    run.log_metrics(metrics)
+    run._terminate(status)
+    courier.close()
+
+
+def log_cached_step(
+    settings: TrackingSettings, parent: str | None, step: str, original_run_id: str | None
+) -> str | None:
+    """Record a step that came from the cache: a nested run with the figures of the run that once computed it.
+
+    Last values of metrics, parameters and tags are copied from `original_run_id`; the tags `darkroom.cached` and
+    `darkroom.cached_from` tell the copy from the original. Returns the new run's id, None when nothing was recorded.
+    """
+    if parent is None or original_run_id is None:
+        return None
+
+    def copy(client: Any) -> str:
+        original = client.get_run(original_run_id).data
+        kept = {key: value for key, value in original.tags.items() if not key.startswith("mlflow.")}
+        cached = {"darkroom.cached": "true", "darkroom.cached_from": original_run_id}
+        run_id = _create_nested_run(client, step, parent, _tags(kept | cached))
+        _log_values(client, run_id, parameters=original.params, metrics=original.metrics, timestamp=_milliseconds())
+        client.set_terminated(run_id, "FINISHED")
+        return run_id
+
+    courier = _Courier(settings)
+    run_id = courier.ask(copy)
+    courier.close()
+    return run_id
+
+
+def experiment_id(client: Any, name: str, artifact_root: Path | None) -> str:
+    """The id of the experiment `name`, which is created when there is none, with its files under `artifact_root`."""
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        location = None if artifact_root is None else artifact_root.as_uri()
+        try:
+            return str(client.create_experiment(name, artifact_location=location))
+        except MlflowException:  # another process was faster; if it was not, the next line says what is wrong
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    return str(found.experiment_id)
+
+
+def _open_step_run(client: Any, step: str, settings: TrackingSettings, tags: Mapping[str, str]) -> str:
+    tags = {**tags, "darkroom.step": step}
+    if settings.run_id is not None:
+        client.update_run(settings.run_id, status="RUNNING")
+        _log_values(client, settings.run_id, tags=tags)
+        return settings.run_id
+    if settings.parent_run_id is not None:
+        return _create_nested_run(client, step, settings.parent_run_id, tags)
+    identifier = experiment_id(client, settings.experiment, settings.artifact_root)
+    return str(client.create_run(identifier, run_name=step, tags=tags).info.run_id)
+
+
+def _create_nested_run(client: Any, step: str, parent_run_id: str, tags: Mapping[str, str]) -> str:
+    parent = client.get_run(parent_run_id)
+    nested = {**tags, "mlflow.parentRunId": parent_run_id}
+    return str(client.create_run(parent.info.experiment_id, run_name=step, tags=nested).info.run_id)
+
+
+def _log_values(
+    client: Any,
+    run_id: str,
+    *,
+    parameters: Mapping[str, str] | None = None,
+    metrics: Metrics | None = None,
+    timestamp: int = 0,
+    step: int = 0,
+    tags: Mapping[str, str] | None = None,
+) -> None:
+    from mlflow.entities import Metric, Param, RunTag
+
+    params = [Param(name, value) for name, value in (parameters or {}).items()]
+    for start in range(0, len(params), MAX_PARAMETERS_PER_CALL):
+        client.log_batch(run_id, params=params[start : start + MAX_PARAMETERS_PER_CALL])
+    numbers = [Metric(name, value, timestamp, step) for name, value in (metrics or {}).items()]
+    labels = [RunTag(key, value) for key, value in (tags or {}).items()]
+    if numbers or labels:
+        client.log_batch(run_id, metrics=numbers, tags=labels)
+
+
+def _flatten(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}.{key}"
+        flat |= _flatten(value, name) if isinstance(value, Mapping) else {name: value}
+    return flat
+
+
+def _tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """`tags`, and the commit once more under the name that MLflow's pages show as the version of the source."""
+    commit = tags.get("darkroom.git_commit")
+    return dict(tags) if commit is None else {**tags, "mlflow.source.git.commit": commit}
+
+
+def _finite(metrics: Metrics) -> dict[str, float]:
+    lost = {name: value for name, value in metrics.items() if not math.isfinite(value)}
+    if lost:
+        named = ", ".join(f"{name} = {value}" for name, value in lost.items())
+        warnings.warn(f"not recorded in MLflow, not a finite number: {named}", TrackingWarning, stacklevel=4)
+    return {name: float(value) for name, value in metrics.items() if name not in lost}
+
+
+def _milliseconds() -> int:
+    return int(time.time() * 1000)
+
+
+class _Courier:
+    """Sends requests to MLflow, in order, from a thread of its own; gives up for good at the first failure."""
+
+    def __init__(self, settings: TrackingSettings) -> None:
+        self.patience = settings.patience
+        self.settings = settings
+        self._requests: queue.SimpleQueue[tuple[Callable[[Any], Any], Future[Any]] | None] = queue.SimpleQueue()
+        self._gave_up = not settings.enabled
+        if settings.enabled:
+            _import_mlflow()  # here, so that the time it takes is not held against the server
+            # A daemon: a request that hangs must not keep the process of a finished step alive.
+            threading.Thread(target=self._deliver, name="darkroom-tracking", daemon=True).start()
+
+    def send(self, request: Callable[[Any], _T]) -> Future[_T]:
+        """Queue a request, which gets the client."""
+        answer: Future[_T] = Future()
+        if not self._gave_up:
+            self._requests.put((request, answer))
+        return answer
+
+    def ask(self, request: Callable[[Any], _T]) -> _T | None:
+        """Queue a request and wait for its answer; None, and a warning, when there is none within the patience left."""
+        answer = self.send(request)
+        if self._gave_up:
+            return None
+        start = time.monotonic()
+        try:
+            return answer.result(self.patience)
+        except TimeoutError:
+            self._give_up(f"no answer within {self.settings.patience:g} s")
+        except Exception as failure:  # whatever MLflow, its database or its artifact store raise
+            self._give_up(f"{type(failure).__name__}: {str(failure).partition(chr(10))[0]}")
+        finally:
+            self.patience = max(0.0, self.patience - (time.monotonic() - start))
+        return None
+
+    def close(self) -> None:
+        """Wait until everything is sent, as far as patience goes."""
+        self.ask(lambda client: None)
+        self._requests.put(None)
+
+    def _give_up(self, why: str) -> None:
+        self._gave_up = True
+        message = f"MLflow at {self.settings.tracking_uri}: {why}. Nothing more of this run is recorded there."
+        warnings.warn(message, TrackingWarning, stacklevel=2)
+
+    def _deliver(self) -> None:
+        client = None
+        failure: Exception | None = None
+        while (item := self._requests.get()) is not None:
+            request, answer = item
+            try:
+                if failure is None:
+                    client = client or connect(self.settings.tracking_uri)
+                    answer.set_result(request(client))
+            except Exception as error:
+                failure = error
+            if failure is not None:
+                answer.set_exception(failure)

@@ -1,0 +1,1 @@
+"""Data validation: is this dataset fit to train on, and what is in it."""

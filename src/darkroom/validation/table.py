@@ -1,0 +1,126 @@
+"""The image table: one row per image, what data validation looks at instead of pixels."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from darkroom.data.idx import RawDataset, RawSplit, load_raw
+
+UNKNOWN_CLASS = "unknown"
+
+# What one image is, what is in it, and how it stands among the others: `table_of` explains each.
+COLUMNS = (
+    *("source", "index", "file", "label", "class_name", "sha256"),
+    *("width", "height", "channels", "dtype", "mean", "std", "minimum", "maximum"),
+    *("is_duplicate", "in_other_source", "has_conflicting_label", "class_images", "class_imbalance"),
+)
+
+# Pixels are read in blocks of this many values, so that the working memory (float64 temporaries: eight times as many
+# bytes) stays the same for any number of images.
+_BLOCK_VALUES = 2**21
+
+
+def image_table(raw: Path) -> pd.DataFrame:
+    """Describe every image of a raw dataset; `table_of` names the columns.
+
+    Raises:
+        DataError: the reader refuses the dataset, see `load_raw`.
+    """
+    return table_of(load_raw(raw))
+
+
+def table_of(dataset: RawDataset) -> pd.DataFrame:
+    """Describe every image of an open dataset, in source order, training images first.
+
+    Columns of one image:
+        source: `train` or `test`; index: its position there; file: name of the file that holds it
+        label: int64; class_name: `unknown` where the label is outside the class list
+        sha256: hex digest of the pixels; width, height, channels: int64; dtype: of the pixels
+        mean, std, minimum, maximum: over all pixels and channels, in intensity levels
+
+    Columns that set it against the others:
+        is_duplicate: an earlier image of the same source has the same pixels
+        in_other_source: an image of the other source has the same pixels
+        has_conflicting_label: an image of either source has the same pixels and another label
+        class_images: images of its class in its source
+        class_imbalance: images of the largest class in its source over `class_images`
+
+    Nothing is judged here: labels, shapes and types that `load_raw` would refuse are described as they are.
+    """
+    classes = dataset.info.classes
+    table = pd.concat(
+        [
+            _describe_split("train", dataset.info.train.images, dataset.train, classes),
+            _describe_split("test", dataset.info.test.images, dataset.test, classes),
+        ],
+        ignore_index=True,
+    )
+    return _compare_images(table)
+
+
+def _describe_split(source: str, file: str, split: RawSplit, classes: list[str]) -> pd.DataFrame:
+    count, height, width, channels = split.images.shape
+    labels = np.asarray(split.labels, np.int64)
+    names = np.array([*classes, UNKNOWN_CLASS], dtype=object)
+    known = (labels >= 0) & (labels < len(classes))
+    columns = {
+        "source": np.full(count, source, dtype=object),
+        "index": np.arange(count, dtype=np.int64),
+        "file": np.full(count, file, dtype=object),
+        "label": labels,
+        "class_name": names[np.where(known, labels, len(classes))],
+        "sha256": _hash_images(split.images),
+        "width": np.full(count, width, np.int64),
+        "height": np.full(count, height, np.int64),
+        "channels": np.full(count, channels, np.int64),
+        "dtype": np.full(count, str(split.images.dtype), dtype=object),
+        **_measure_images(split.images),
+    }
+    strings = dict.fromkeys(("source", "file", "class_name", "sha256", "dtype"), "str")
+    return pd.DataFrame(columns).astype(strings)
+
+
+def _blocks(images: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Yield `images` [N, H, W, C] as blocks [n, H * W * C]."""
+    size = max(1, _BLOCK_VALUES // max(1, images[:1].size))
+    for start in range(0, len(images), size):
+        block = images[start : start + size]
+        yield block.reshape(len(block), -1)
+
+
+def _hash_images(images: NDArray[Any]) -> list[str]:
+    return [hashlib.sha256(pixels.tobytes()).hexdigest() for block in _blocks(images) for pixels in block]
+
+
+def _measure_images(images: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    columns = {name: np.empty(len(images)) for name in ("mean", "std")}
+    columns |= {name: np.empty(len(images), np.int64) for name in ("minimum", "maximum")}
+    start = 0
+    for block in _blocks(images):
+        rows = slice(start, start + len(block))
+        columns["mean"][rows] = block.mean(axis=1, dtype=np.float64)
+        columns["std"][rows] = block.std(axis=1, dtype=np.float64)
+        columns["minimum"][rows] = block.min(axis=1)
+        columns["maximum"][rows] = block.max(axis=1)
+        start = rows.stop
+    return columns
+
+
+def _compare_images(table: pd.DataFrame) -> pd.DataFrame:
+    is_train = table["source"] == "train"
+    train, test = table.loc[is_train, "sha256"], table.loc[~is_train, "sha256"]
+    labellings = table[["sha256", "label"]].drop_duplicates()
+    conflicting = labellings.loc[labellings["sha256"].duplicated(), "sha256"]
+    class_images = table.groupby(["source", "label"])["index"].transform("size").astype(np.int64)
+    return table.assign(
+        is_duplicate=table.duplicated(["source", "sha256"]),
+        in_other_source=np.where(is_train, table["sha256"].isin(test), table["sha256"].isin(train)),
+        has_conflicting_label=table["sha256"].isin(conflicting),
+        class_images=class_images,
+        class_imbalance=class_images.groupby(table["source"]).transform("max") / class_images,
+    )

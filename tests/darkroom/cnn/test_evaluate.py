@@ -1,0 +1,88 @@
+import csv
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sklearn.metrics
+
+from darkroom.cnn.config import EvaluateCnnConfig
+from darkroom.cnn.evaluate import evaluate, predict, read_confusion
+from darkroom.cnn.model import PixelStatistics, build_network, inference_model
+from darkroom.data.splits import read_split
+from darkroom.errors import DataError
+from darkroom.training import load_model
+
+CONFIG = EvaluateCnnConfig(batch_size=64)
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("untrained")
+    network = build_network("darkroom_cnn", (28, 28, 1), 10, PixelStatistics((40.0,), (5000.0,)))
+    inference_model(network).save(folder / "model.keras")
+    return folder
+
+
+def test_evaluation_measures_every_test_image(model_dir: Path, tiny_splits: Path, tmp_path: Path):
+    values = evaluate(model_dir, tiny_splits, tmp_path / "evaluation", CONFIG)
+    folder = tmp_path / "evaluation"
+    assert set(values) == {"accuracy", "macro_f1", "log_loss", "ece"}
+    assert json.loads((folder / "metrics.json").read_text()) == values
+
+    labels = read_split(tiny_splits, "test").labels
+    with np.load(folder / "predictions.npz") as saved:
+        assert (saved["labels"] == labels).all()
+        assert saved["labels"].dtype == np.int64
+        probabilities = saved["probabilities"]
+    assert probabilities.shape == (200, 10)
+    assert probabilities.dtype == np.float32
+    predictions = probabilities.argmax(axis=1)
+    assert values["accuracy"] == sklearn.metrics.accuracy_score(labels, predictions)
+    assert values["macro_f1"] == pytest.approx(
+        sklearn.metrics.f1_score(labels, predictions, average="macro", zero_division=0)
+    )
+
+    classes, confusion = read_confusion(folder)
+    assert classes == [str(digit) for digit in range(10)]
+    assert confusion == sklearn.metrics.confusion_matrix(labels, predictions, labels=range(10)).tolist()
+    with (folder / "per_class.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["class"] for row in rows] == classes
+    assert [int(row["support"]) for row in rows] == np.bincount(labels, minlength=10).tolist()
+    for picture in ("confusion.png", "calibration.png", "predictions.png"):
+        assert (folder / picture).read_bytes().startswith(b"\x89PNG")
+
+
+def test_evaluation_names_its_data_and_model(model_dir: Path, tiny_splits: Path, tmp_path: Path):
+    evaluate(model_dir, tiny_splits, tmp_path, CONFIG)
+    provenance = json.loads((tmp_path / "evaluation.json").read_text())
+    test = tiny_splits / "test"
+    data = (test / "labels.npy").read_bytes() + (test / "images.npy").read_bytes()
+    assert provenance["test_sha256"] == hashlib.sha256(data).hexdigest()
+    assert provenance["model_sha256"] == hashlib.sha256((model_dir / "model.keras").read_bytes()).hexdigest()
+    assert (provenance["dataset"], provenance["test_images"]) == ("tiny-digits", 200)
+
+
+def test_the_batch_size_does_not_change_the_result(model_dir: Path, tiny_splits: Path):
+    model, split = load_model(model_dir / "model.keras"), read_split(tiny_splits, "test")
+    np.testing.assert_allclose(predict(model, split, 33), predict(model, split, 200), atol=1e-6)
+
+
+def test_a_missing_model_is_named(tiny_splits: Path, tmp_path: Path):
+    with pytest.raises(DataError, match=r"nowhere/model\.keras: no such file"):
+        evaluate(tmp_path / "nowhere", tiny_splits, tmp_path / "evaluation", CONFIG)
+
+
+def test_a_damaged_model_is_named(tiny_splits: Path, tmp_path: Path):
+    (tmp_path / "model.keras").write_bytes(b"PK\x03\x04 and then nothing")
+    with pytest.raises(DataError, match=r"model\.keras: not readable as a Keras model"):
+        evaluate(tmp_path, tiny_splits, tmp_path / "evaluation", CONFIG)
+
+
+def test_a_model_for_other_images_is_refused(tiny_splits: Path, tmp_path: Path):
+    network = build_network("darkroom_cnn", (8, 8, 1), 3, PixelStatistics((40.0,), (5000.0,)))
+    inference_model(network).save(tmp_path / "model.keras")
+    with pytest.raises(DataError, match=r"takes images of shape \(8, 8, 1\) and knows 3 classes, the test split"):
+        evaluate(tmp_path, tiny_splits, tmp_path / "evaluation", CONFIG)

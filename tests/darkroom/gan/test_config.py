@@ -1,0 +1,37 @@
+import subprocess
+import sys
+
+import pytest
+
+from darkroom.errors import ConfigError
+from darkroom.gan.config import EvaluateGanConfig, GanConfig
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"epochs": 0}, "gan.epochs"),
+        ({"batch_size": 1}, "gan.batch_size"),
+        ({"generator_learning_rate": 0}, "gan.generator_learning_rate"),
+        ({"discriminator_learning_rate": float("nan")}, "gan.discriminator_learning_rate"),
+        ({"beta1": 1.0}, "gan.beta1"),
+        ({"ema_decay": 1.0}, "gan.ema_decay"),
+        ({"generator_filters": 33}, "gan.generator_filters"),
+        ({"seed": -1}, "gan.seed"),
+        ({"epoch": 3}, "gan.epoch: unknown parameter"),
+    ],
+)
+def test_values_out_of_range_are_named(values: dict[str, float], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        GanConfig.parse(values, where="gan")
+
+
+def test_too_few_samples_to_judge() -> None:
+    with pytest.raises(ConfigError, match=r"evaluate_gan\.samples"):
+        EvaluateGanConfig.parse({"samples": 99}, where="evaluate_gan")
+
+
+def test_importing_the_parameters_does_not_import_tensorflow() -> None:
+    code = "import sys, darkroom.gan.config; print('tensorflow' in sys.modules or 'keras' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "False"
