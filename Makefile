@@ -13,7 +13,7 @@ export DO_NOT_TRACK := true
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data run smoke test test-all lint format ui compile lock clean
+.PHONY: help setup data run smoke test test-slow lint format ui compile lock clean
 
 help:  ## Show this menu
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,8 +41,8 @@ smoke: setup  ## The same on a small subset, in about a minute
 test: setup  ## Run the fast tests
 	@$(BIN)/pytest -m "not slow"
 
-test-all: setup  ## Run every test
-	@$(BIN)/pytest
+test-slow: setup  ## Run the slow tests
+	@$(BIN)/pytest -m slow
 
 lint: setup  ## Check style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -102,11 +102,12 @@ def compile_(
 @app.command()
 def ui(port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 5000) -> None:
     """Start MLflow's web page on this machine, on the runs and models made here."""
-    from pipelines.ui import serve
+    from pipelines.ui import HOST, check_port, serve
 
     workspace = Workspace.find(Path.cwd())
-    _say(f"MLflow is at [bold]http://127.0.0.1:{port}[/]   (Ctrl-C stops it)")
-    raise typer.Exit(serve(workspace.root, port))
+    check_port(port)
+    _say(f"MLflow is at [bold]http://{HOST}:{port}[/]   (Ctrl-C stops it)")
+    serve(workspace.root, port)
 
 
 @data_app.command()

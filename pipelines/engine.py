@@ -102,7 +102,7 @@ def execute(run: Path) -> bool:
 
 
 def _run_branches(job: Job, run: Path) -> bool:
-    place = LaptopPlacement(Path(job.root))
+    place = LaptopPlacement()
     try:
         define_pipeline(place)(**job.arguments)
     except RuntimeError as error:

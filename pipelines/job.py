@@ -1,10 +1,10 @@
 """The folder of one local run, as the command line and the engine share it.
 
-    job.json        what to run
-    events.jsonl    what happens, one JSON object per line
-    logs/           one file per step, and engine.log
-    artifacts/      what the steps wrote
-    summary.json, report.html
+job.json        what to run
+events.jsonl    what happens, one JSON object per line
+logs/           one file per step, and engine.log
+artifacts/      what the steps wrote
+summary.json, report.html
 """
 
 import json

@@ -81,7 +81,8 @@ class LiveView:
                 BarColumn(20), TextColumn("{task.description}"), TextColumn("left"), TimeRemainingColumn(compact=True)
             )
             self._progress.add_task("", total=event["epochs"])
-        words = f"epoch {min(event['epochs'], int(done) + 1)}/{event['epochs']}  {in_words(event['step'], event['metrics'])}"
+        epoch = min(event["epochs"], int(done) + 1)
+        words = f"epoch {epoch}/{event['epochs']}  {in_words(event['step'], event['metrics'])}"
         self._progress.update(self._progress.task_ids[0], completed=done, description=words)
 
     def _render(self) -> RenderableType:

@@ -35,7 +35,7 @@ def show_outcome(console: Console, summary: Summary, run: Path, report: Path) ->
         console.print("\n[red]The run failed outside of its steps.[/]")
         _point(console, "log", run / LOGS_NAME / "engine.log")
     if summary.status == "interrupted":
-        console.print("\n[yellow]Stopped.[/] All processes of the run have ended; the next run takes up what is finished.")
+        console.print("\n[yellow]Stopped.[/] All its processes have ended; the next run takes up what is finished.")
     console.print()
     _point(console, "report", report)
     _point(console, "summary", run / SUMMARY_NAME)

@@ -58,7 +58,7 @@ def define_pipeline(place: Place, branches: Collection[Branch] = BRANCHES) -> An
         evaluate_gan_options: dict = {},  # noqa: B006
         gate_options: dict = {},  # noqa: B006
         registration_options: dict = {},  # noqa: B006
-    ):
+    ) -> None:
         """Develop a classifier and a generator.
 
         1. Fetch one version of the dataset, pinned by DVC.
@@ -92,9 +92,7 @@ def define_pipeline(place: Place, branches: Collection[Branch] = BRANCHES) -> An
                 )
             )
             measured_cnn = place(
-                evaluate_cnn(
-                    model=cnn.outputs["model"], splits=splits, data_md5=md5, options=evaluate_cnn_options
-                )
+                evaluate_cnn(model=cnn.outputs["model"], splits=splits, data_md5=md5, options=evaluate_cnn_options)
             )
             registered_cnn = register_model(
                 kind="cnn",
@@ -142,8 +140,7 @@ def define_pipeline(place: Place, branches: Collection[Branch] = BRANCHES) -> An
 
 
 def compile_pipeline(place: Place, config: RunConfig, data_md5: str, output: Path) -> None:
-    """Compile to KFP's intermediate representation; `config` and `data_md5` become the parameters' defaults.
-    """
+    """Compile to KFP's intermediate representation; `config` and `data_md5` become the parameters' defaults."""
     output.parent.mkdir(parents=True, exist_ok=True)
     arguments = {"data_md5": data_md5, **config.arguments()}
     Compiler().compile(define_pipeline(place), str(output), pipeline_parameters=arguments)

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import components
-from components.images import Target, image
 from kfp.dsl import PipelineTask
 
+import components
+from components.images import Target, image
 from darkroom.config import StepConfig
 from pipelines.code_digest import code_digest
 
@@ -51,16 +51,11 @@ RESOURCES: Mapping[str, Resources] = {
 class LaptopPlacement:
     """Every step runs in this environment; its cache key holds a digest of the code and the locked requirements."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
-
     def __call__(self, task: PipelineTask) -> PipelineTask:
         """Give one task its cache key's code digest."""
         step = step_name(task)
-        source = Path(components.__file__).parent / step / "component.py"
-        lock = self._root / "requirements" / f"{IMAGES[step]}.txt"
         task.set_container_image(image(IMAGES[step]))
-        return task.set_env_variable("DARKROOM_CODE_DIGEST", code_digest(source, lock))
+        return task.set_env_variable("DARKROOM_CODE_DIGEST", step_digest(step))
 
 
 class ClusterPlacement:
@@ -87,6 +82,13 @@ class ClusterPlacement:
         if on_gpu:
             task.set_accelerator_type(self._accelerator).set_accelerator_limit(self._gpus)
         return task
+
+
+def step_digest(step: str) -> str:
+    """The digest of all code that a step runs: its modules of `darkroom` and its image's locked requirements."""
+    source = Path(components.__file__).parent
+    lock = source.parent / "requirements" / f"{IMAGES[step]}.txt"
+    return code_digest(source / step / "component.py", lock)
 
 
 def step_name(task: PipelineTask) -> str:

@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from darkroom.data import digits, fashion_mnist, versions
+from darkroom.data.idx import load_raw
 from darkroom.data.metadata import read_info
 from darkroom.errors import DarkroomError, DataError
 
@@ -85,8 +86,7 @@ class Workspace:
         return versions.read_pin(self.pin).md5
 
     def new_run(self) -> Path:
-        """Make the folder of a new run and let `runs/latest` point at it.
-        """
+        """Make the folder of a new run and let `runs/latest` point at it."""
         run = self.runs / datetime.now().strftime("%Y-%m-%d-%H%M%S-%f")[:-3]
         (run / "logs").mkdir(parents=True)
         pointer = self.runs / f".{LATEST_NAME}"
@@ -101,14 +101,30 @@ class Workspace:
         Raises:
             DataError: a file differs from its pin, or no source could provide it.
         """
-        pin = versions.read_pin(self.pin)
-        if force or not self.data.exists() or not any(self.data.iterdir()):
-            source = fashion_mnist.download(self.data, repository=self.root, force=force)
-            notify(f"Dataset from {source}")
-        versions.verify(self.data, pin)
-        versions.commit(self.root)
-        info = read_info(self.data)
-        return Dataset(self.root, info.name, info.title, pin.md5)
+        if self.pinned_md5 == fashion_mnist.fashion_mnist().dvc_md5:
+            source = fashion_mnist.download(self.data, repository=self.root, force=force, on_source=notify)
+            if source != fashion_mnist.IN_PLACE:
+                notify(f"got it from: {source}")
+        elif not self.data.exists():
+            versions.pull(self.root, self.data)
+        return self.check_data()
+
+    def check_data(self) -> Dataset:
+        """Hash every file of the dataset, compare with the pin, and see to it that DVC's cache has them.
+
+        Raises:
+            DataError: names each file that is altered, missing or extra.
+        """
+        return _dataset(self.root, versions.commit(self.root))
+
+    def add_data(self) -> Dataset:
+        """Pin the dataset's folder as it is now; `data.dvc` changes.
+
+        Raises:
+            DataError: the folder is no dataset that the pipeline can read.
+        """
+        load_raw(self.data)
+        return _dataset(self.root, versions.add(self.root))
 
     def get_digits(self) -> Dataset:
         """Scikit-learn's bundled digits in a DVC repository of their own, for a machine that can get nothing else."""
@@ -116,10 +132,7 @@ class Workspace:
         if not (repository / PIN_NAME).is_file():
             digits.write_digits(repository / DATA_NAME)
             versions.make_repository(repository)
-        pin = versions.read_pin(repository / PIN_NAME)
-        versions.verify(repository / DATA_NAME, pin)
-        info = read_info(repository / DATA_NAME)
-        return Dataset(repository, info.name, info.title, pin.md5)
+        return _dataset(repository, versions.commit(repository))
 
     def get_data_or_digits(self, notify: Notify, warn: Notify) -> Dataset:
         """The pinned dataset or, where it is missing and cannot be had, the digits, after a warning.
@@ -130,10 +143,15 @@ class Workspace:
         try:
             return self.get_data(notify)
         except DataError as error:
-            if self.data.exists():
+            if self.data.exists() and any(self.data.iterdir()):
                 raise
             warn(str(error))
         return self.get_digits()
+
+
+def _dataset(repository: Path, version: versions.DataVersion) -> Dataset:
+    info = read_info(repository / DATA_NAME)
+    return Dataset(repository, info.name, info.title, version.md5)
 
 
 def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -15,7 +15,7 @@ def evaluate_cnn(
     evaluation: Output[Artifact],
     confusion: Output[ClassificationMetrics],
     metrics: Output[Metrics],
-):
+) -> None:
     """Measure the classifier on every test image.
 
     Args:

@@ -15,7 +15,7 @@ def evaluate_gan(
     options: dict,
     evaluation: Output[Artifact],
     metrics: Output[Metrics],
-):
+) -> None:
     """Compare generated with real images in the feature space of a fixed reference classifier.
 
     Args:
@@ -36,8 +36,6 @@ def evaluate_gan(
         from darkroom.gan.evaluate import evaluate
 
         config = running.configure(EvaluateGanConfig, data_md5, options, seed=seed)
-        result = evaluate(
-            Path(model.path), Path(splits.path), Path(evaluation.path), config, on_epoch=running.on_epoch
-        )
+        result = evaluate(Path(model.path), Path(splits.path), Path(evaluation.path), config, on_epoch=running.on_epoch)
         running.log_files(evaluation.path, "evaluation")
         running.log_metrics(result)

@@ -14,7 +14,7 @@ def preprocess(
     options: dict,
     splits: Output[Dataset],
     metrics: Output[Metrics],
-):
+) -> None:
     """Split the training images into train and validation, stratified by class, and write all splits as arrays.
 
     Args:

@@ -18,7 +18,7 @@ def register_model(
     options: dict,
     decision: Output[Artifact],
     metrics: Output[Metrics],
-):
+) -> None:
     """Register a model version in MLflow and let the gate decide about its aliases.
 
     A gate that says no is a result, not a failure: the version is kept with the reasons and gets no alias.
@@ -46,7 +46,7 @@ def register_model(
 
         config = running.configure(RegisterConfig, data_md5, options)
         result = register(
-            kind,
+            kind,  # type: ignore[arg-type]  # KFP has no literal types
             Path(model.path),
             Path(evaluation.path),
             Path(splits.path),

@@ -20,7 +20,7 @@ def train_cnn(
     model: Output[Model],
     history: Output[Artifact],
     metrics: Output[Metrics],
-):
+) -> None:
     """Train a convolutional classifier on the training split.
 
     Args:

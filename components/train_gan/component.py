@@ -19,7 +19,7 @@ def train_gan(
     model: Output[Model],
     history: Output[Artifact],
     metrics: Output[Metrics],
-):
+) -> None:
     """Train a class-conditional DCGAN on the training split.
 
     Args:

@@ -14,7 +14,7 @@ def validate_data(
     report: Output[Artifact],
     data_docs: Output[HTML],
     metrics: Output[Metrics],
-):
+) -> None:
     """Check the dataset against the expectation suite; a critical failure stops the pipeline.
 
     Args:

@@ -32,6 +32,15 @@ class StepConfig(BaseModel):
 def _describe(model: type[BaseModel], problem: Any, where: str) -> str:
     name = ".".join(str(part) for part in (where, *problem["loc"]) if part != "")
     if problem["type"] == "extra_forbidden":
-        known = ", ".join(sorted(model.model_fields))
+        known = ", ".join(sorted(_section(model, problem["loc"][:-1]).model_fields))
         return f"{name}: unknown parameter; known here: {known}"
     return f"{name}: {problem['msg']}, got {problem['input']!r}"
+
+
+def _section(model: type[BaseModel], path: tuple[str, ...]) -> type[BaseModel]:
+    """The model of a nested section: the one that a problem's location leads to."""
+    for part in path:
+        annotation = model.model_fields[part].annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            model = annotation
+    return model

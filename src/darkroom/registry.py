@@ -258,6 +258,8 @@ def _read_candidate(
     rests_on = _read_json(evaluation / "evaluation.json")
     if "test_sha256" not in rests_on:
         raise DataError(f"{evaluation / 'evaluation.json'}: lacks test_sha256, the hash of the test split")
+    if rests_on.get("model_sha256") != _sha256(network):
+        raise DataError(f"{evaluation / 'evaluation.json'}: its model_sha256 is not that of {network}")
     tags = {f"darkroom.{key.removeprefix('darkroom.')}": value for key, value in provenance.items()}
     identity = {
         "darkroom.model_sha256": _sha256(network),
@@ -450,8 +452,7 @@ def _champion_metrics(registry: _Registry, champion: int, candidate: _Candidate,
     """The champion's stored metrics if they rest on the same data and judge, or new ones."""
     stored = registry.download(champion, "evaluation", Path(scratch))
     same_data = registry.tags(champion).get("darkroom.data_md5") == candidate.identity["darkroom.data_md5"]
-    judge = _without_seed(candidate.rests_on)
-    if same_data and _without_seed(_read_json(stored / "evaluation.json")) == judge:
+    if same_data and _judge(_read_json(stored / "evaluation.json")) == _judge(candidate.rests_on):
         return _read_json(stored / "metrics.json")
     _require_keras()
     from darkroom.gan.config import EvaluateGanConfig
@@ -474,9 +475,9 @@ def _require_keras() -> None:
         )
 
 
-def _without_seed(rests_on: Mapping[str, Any]) -> dict[str, Any]:
-    """What metrics rest on, but for the noise of the samples, by which no generator is favoured."""
-    return {key: value for key, value in rests_on.items() if key != "seed"}
+def _judge(rests_on: Mapping[str, Any]) -> dict[str, Any]:
+    """What a generator's metrics rest on but for the generator: not its file, its noise or the size of its pictures."""
+    return {key: rests_on[key] for key in rests_on if key not in ("model_sha256", "seed", "samples_per_class")}
 
 
 def _move_champion(

@@ -49,7 +49,7 @@ class ImageClassifier(PythonModel):  # type: ignore[misc]  # MLflow is not typed
     def predict(
         self,
         context: PythonModelContext,
-        model_input: np.ndarray,  # type: ignore[type-arg]  # MLflow warns about any other hint of an array
+        model_input: np.ndarray,  # MLflow warns about a hint with the element's type
         params: dict[str, Any] | None = None,
     ) -> pd.DataFrame:
         """Classify images [N, H, W, C] uint8, raw: normalisation and softmax are part of the network."""

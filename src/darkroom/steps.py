@@ -48,10 +48,17 @@ class Step:
     def __init__(self, name: str, artifact: MetricsArtifact, events: "Events", stack: ExitStack) -> None:
         self.name = name
         self.metrics: dict[str, float] = {}
-        self.run: tracking.StepRun | None = None
+        self._run: tracking.StepRun | None = None
         self._artifact = artifact
         self._events = events
         self._stack = stack
+
+    @property
+    def run(self) -> tracking.StepRun:
+        """The step's MLflow run, which `configure` opens."""
+        if self._run is None:
+            raise RuntimeError(f"{self.name}: configure() comes before anything is recorded")
+        return self._run
 
     def configure(self, model: type[Config], data_md5: str, options: Mapping[str, Any], /, **values: Any) -> Config:
         """Build the step's configuration and open its MLflow run, with every parameter on it.
@@ -67,7 +74,7 @@ class Step:
         if "seed" in parameters:
             origin["seed"] = str(parameters["seed"])
         tags = {f"darkroom.{name}": value for name, value in origin.items()}
-        self.run = self._stack.enter_context(
+        self._run = self._stack.enter_context(
             tracking.step_run(self.name, tracking.settings(os.environ), parameters=parameters, tags=tags)
         )
         return config
@@ -78,8 +85,7 @@ class Step:
 
     def on_epoch(self, epoch: int, epochs: int, metrics: Mapping[str, float]) -> None:
         """Report a finished epoch."""
-        if self.run:
-            self.run.log_epoch(epoch, metrics)
+        self.run.log_epoch(epoch, metrics)
         self._events.write("epoch", epoch=epoch, epochs=epochs, metrics=dict(metrics))
         logger.info("epoch %d/%d %s", epoch, epochs, _in_words(metrics))
 
@@ -88,19 +94,16 @@ class Step:
         self.metrics.update(metrics)
         for name, value in metrics.items():
             self._artifact.log_metric(name, value)
-        if self.run:
-            self.run.log_metrics(metrics)
+        self.run.log_metrics(metrics)
         logger.info("%s: %s", self.name, _in_words(metrics))
 
     def log_files(self, path: str | Path, folder: str) -> None:
         """Keep a file, or all files of a folder, in the MLflow run under `folder`."""
-        if self.run:
-            self.run.log_files(Path(path), folder)
+        self.run.log_files(Path(path), folder)
 
     def log_dataset(self, name: str, md5: str, source: str) -> None:
         """Name the dataset in the MLflow run; the DVC md5 is its digest."""
-        if self.run:
-            self.run.log_dataset(name, md5, source)
+        self.run.log_dataset(name, md5, source)
 
     def warn(self, message: str) -> None:
         """Tell the person who runs the pipeline something that does not stop it."""
@@ -112,8 +115,8 @@ class Step:
 def step(name: str, artifact: MetricsArtifact) -> Iterator[Step]:
     """Surround the body of a component.
 
-    `artifact` receives the final numbers, and its file the step's record. An error that a person can mend ends the process with its message alone; any
-    other exception is a defect and leaves its traceback.
+    `artifact` receives the final numbers, and its file the step's record. An error that a person can mend ends the
+    process with its message alone; any other exception is a defect and leaves its traceback.
     """
     events = Events(os.environ.get(EVENTS_VARIABLE), name)
     _log_to_own_file(name)
@@ -139,7 +142,7 @@ def step(name: str, artifact: MetricsArtifact) -> Iterator[Step]:
         "seconds": round(time.monotonic() - started, 3),
         "peak_rss_mb": peak_rss_mb(),
         "metrics": running.metrics,
-        "mlflow_run_id": running.run.run_id if running.run else None,
+        "mlflow_run_id": running.run.run_id,
         "outputs": str(Path(artifact.path).resolve().parent),
     }
     # KFP keeps metrics in an artifact's metadata and makes no file; kfp.local's cache counts the artifact as lost then.

@@ -11,7 +11,6 @@ from darkroom.errors import ConfigError, DataError
 from darkroom.fetch_data import FetchConfig, fetch
 
 # pygtrie, which DVC walks its folders with, deprecates an attribute that it reads itself.
-pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
 
 IMAGES = INFO.train.images
 

@@ -36,14 +36,14 @@ class CnnConfig(StepConfig):
 
     architecture: Architecture = "darkroom_cnn"
     optimizer: OptimizerName = "adamw"
-    epochs: int = Field(8, ge=1, le=1000)
+    epochs: int = Field(7, ge=1, le=1000)
     batch_size: int = Field(128, ge=1, le=4096, description="images per step")
     learning_rate: float = Field(5e-3, gt=0, le=10, description="peak of the schedule")
     schedule: Schedule = Field(
         "one_cycle", description="constant, or one_cycle: a linear rise to the peak, then a half cosine down to zero"
     )
     weight_decay: float = Field(0.02, ge=0, le=1, description="decoupled, times the learning rate, per step")
-    label_smoothing: float = Field(0.1, ge=0, lt=1, description="share of the target spread over all classes")
+    label_smoothing: float = Field(0.05, ge=0, lt=1, description="share of the target spread over all classes")
     crop_padding: int = Field(2, ge=0, le=16, description="pixels; crops of the padded image shift it by up to as many")
     horizontal_flip: bool = Field(True, description="mirror half of the images, where the dataset allows it")
     seed: int = Field(0, ge=0, lt=2**32)

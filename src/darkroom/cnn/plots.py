@@ -13,6 +13,7 @@ from darkroom.cnn.metrics import CalibrationBin
 _DOTS_PER_INCH = 120
 _BLUE, _ORANGE, _GREEN, _RED, _GREY = "#1f5fa8", "#d9730d", "#1a7f37", "#b42318", "#8a8f98"
 _GRID_SIDE = 5
+_LONGEST_NAME = 18
 
 
 def plot_history(history: Mapping[str, Sequence[float]], path: Path) -> None:
@@ -84,7 +85,7 @@ def plot_predictions(
     wrong = int(np.sum(labels != predictions))
     figure = Figure(figsize=(9, 10.5), layout="constrained")
     figure.suptitle(f"{len(labels)} test images, {wrong} predicted wrong", fontsize=14)
-    grid = figure.subplots(_GRID_SIDE, _GRID_SIDE).flat
+    grid = figure.subplots(_GRID_SIDE, _GRID_SIDE).ravel()
     for axes in grid:
         axes.axis("off")
     for axes, image, label, prediction in zip(grid, images, labels, predictions, strict=False):
@@ -93,8 +94,16 @@ def plot_predictions(
         axes.axis("on")
         axes.set(xticks=[], yticks=[])
         axes.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=255)
-        verdict = "right" if right else "WRONG"
-        axes.set_title(f"true: {classes[label]}\n{verdict}: {classes[prediction]}", fontsize=9, color=colour)
+        title = f"true: {_shorten(classes[label])}\npredicted: {_shorten(classes[prediction])}"
+        axes.set_title(title, fontsize=8.5, color=colour)
+        if not right:
+            box = {"facecolor": _RED, "edgecolor": "none"}
+            axes.text(0.03, 0.96, "WRONG", transform=axes.transAxes, va="top", fontsize=8, color="white", bbox=box)
         for spine in axes.spines.values():
             spine.set(color=colour, linewidth=1 if right else 3)
     figure.savefig(path, dpi=_DOTS_PER_INCH)
+
+
+def _shorten(name: str) -> str:
+    """A class name that fits above a small image."""
+    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "\N{HORIZONTAL ELLIPSIS}"

@@ -49,6 +49,7 @@ class PinnedDataset(StepConfig):
     info: DatasetInfo
     files: dict[str, FilePin]
     debian: DebianPackage
+    dvc_md5: str = Field(pattern=r"^[0-9a-f]{32}\.dir$")
     upstream: str
 
 

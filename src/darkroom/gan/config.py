@@ -12,10 +12,11 @@ class GanConfig(StepConfig):
     batch_size: int = Field(64, ge=2, le=4096, description="real images per step; as many are generated")
     latent_size: int = Field(64, ge=1, le=1024, description="length of the noise vector z")
     generator_filters: int = Field(64, ge=8, le=1024, multiple_of=2, description="channels of its smallest feature map")
-    discriminator_filters: int = Field(32, ge=8, le=1024, description="channels of its largest feature map")
-    dropout: float = Field(0.3, ge=0, lt=1, description="share of the discriminator's activations that is dropped")
-    generator_learning_rate: float = Field(1e-3, gt=0, le=10)
-    discriminator_learning_rate: float = Field(5e-4, gt=0, le=10)
+    discriminator_filters: int = Field(
+        32, ge=8, le=1024, description="channels of its largest feature map; twice that in the next"
+    )
+    generator_learning_rate: float = Field(5e-4, gt=0, le=10)
+    discriminator_learning_rate: float = Field(1e-3, gt=0, le=10)
     beta1: float = Field(0.5, ge=0, lt=1, description="Adam's decay of the first moment, for both networks")
     ema_decay: float = Field(0.999, ge=0, lt=1, description="per step, of the generator's moving average; 0 keeps none")
     samples_per_class: int = Field(10, ge=1, le=100, description="images in each row of the sample grids")

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -13,7 +14,7 @@ from darkroom.data.metadata import DatasetInfo
 from darkroom.data.splits import Split, read_split
 from darkroom.errors import DataError
 from darkroom.gan.config import EvaluateGanConfig
-from darkroom.gan.model import GENERATOR_NAME, load_generator
+from darkroom.gan.model import GENERATOR_NAME, count_classes, load_generator
 from darkroom.gan.reference import FEATURES, judge, train_reference
 from darkroom.gan.samples import generate, grid_labels, save_grid, to_pixels
 from darkroom.training import OnEpoch, ignore_epoch
@@ -46,11 +47,12 @@ def evaluate(
         TrainingError: the classifier's training diverged.
         OSError: `destination` cannot be written.
     """
-    generator = load_generator(model_dir)
+    destination.mkdir(parents=True, exist_ok=True)
+    generator, path = load_generator(model_dir), model_dir / GENERATOR_NAME
     train, test = read_split(splits, "train"), read_split(splits, "test")
-    check_fits(generator, test, model_dir / GENERATOR_NAME)
+    check_fits(generator, test, path)
     requested = np.resize(test.labels, config.samples)
-    generated = make_images(generator, requested, config.seed, model_dir / GENERATOR_NAME)
+    generated = make_images(generator, requested, config.seed, path)
 
     reference = train_reference(train, config, on_epoch=on_epoch)
     on_generated, on_real = judge(reference, generated), judge(reference, test.images)
@@ -60,27 +62,28 @@ def evaluate(
         "reference_accuracy": float(np.mean(on_real.labels == test.labels)),
     }
 
-    destination.mkdir(parents=True, exist_ok=True)
     _write_json(metrics, destination / "metrics.json")
-    _write_json(provenance(splits, config), destination / "evaluation.json")
+    _write_json(provenance(path, splits, test.info, config), destination / "evaluation.json")
     table = agreement_per_class(requested, on_generated.labels, test.info)
     table.to_csv(destination / "agreement.csv", index=False, lineterminator="\n")
     shown = grid_labels(len(test.info.classes), config.samples_per_class)
-    picture = make_images(generator, shown, config.seed, model_dir / GENERATOR_NAME)
+    picture = make_images(generator, shown, config.seed, path)
     save_grid(picture, test.info.classes, destination / "samples.png", f"{test.info.title}: generated")
     return metrics
 
 
 def check_fits(generator: keras.Model, split: Split, path: Path) -> None:
-    """Refuse a generator that was trained on images of another shape.
+    """Refuse a generator that was trained on images of another shape, or on other classes.
 
     Raises:
-        DataError: names the file and both shapes.
+        DataError: names the file and what differs.
     """
-    if tuple(generator.output_shape[1:]) != split.image_shape:
+    actual = (tuple(generator.output_shape[1:]), count_classes(generator))
+    expected = (split.image_shape, len(split.info.classes))
+    if actual != expected:
         raise DataError(
-            f"{path}: generates images of shape {tuple(generator.output_shape[1:])}, but the splits hold images of "
-            f"shape {split.image_shape}"
+            f"{path}: generates images of shape {actual[0]} in {actual[1]} classes, but the splits hold images of "
+            f"shape {expected[0]} in {expected[1]} classes"
         )
 
 
@@ -132,9 +135,7 @@ def gaussian_frechet_distance(
     return max(float(distance), 0.0)
 
 
-def agreement_per_class(
-    requested: NDArray[np.int64], assigned: NDArray[np.int64], info: DatasetInfo
-) -> pd.DataFrame:
+def agreement_per_class(requested: NDArray[np.int64], assigned: NDArray[np.int64], info: DatasetInfo) -> pd.DataFrame:
     """Per class: its name, how many samples were requested, the share assigned to it, and the class taken most often.
 
     A class without requested samples has an empty agreement.
@@ -155,26 +156,21 @@ def agreement_per_class(
     return pd.DataFrame(rows)
 
 
-def provenance(splits: Path, config: EvaluateGanConfig) -> dict[str, str | int]:
-    """What the metrics rest on: the test split's hash, and how samples and classifier were made."""
+def provenance(generator_path: Path, splits: Path, info: DatasetInfo, config: EvaluateGanConfig) -> dict[str, Any]:
+    """What the metrics rest on: the data, the generator, and how samples and classifier were made."""
     return {
-        "test_sha256": test_sha256(splits),
-        "samples": config.samples,
-        "seed": config.seed,
-        "reference_seed": config.reference_seed,
-        "reference_epochs": config.reference_epochs,
+        "dataset": info.name,
+        "test_sha256": hash_test_split(splits),
+        "model_sha256": _sha256(generator_path),
         "reference_features": FEATURES,
+        "keras": keras.__version__,
+        **config.model_dump(),
     }
 
 
-def test_sha256(splits: Path) -> str:
-    """SHA-256, in hexadecimal, over the bytes of the test split's labels.npy, then of its images.npy."""
-    digest = hashlib.sha256()
-    for name in ("labels.npy", "images.npy"):
-        with (splits / "test" / name).open("rb") as file:
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
-    return digest.hexdigest()
+def hash_test_split(splits: Path) -> str:
+    """What identifies the test split: the SHA-256, in hexadecimal, of labels.npy followed by images.npy."""
+    return _sha256(splits / "test" / "labels.npy", splits / "test" / "images.npy")
 
 
 def _covariance(features: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -188,5 +184,14 @@ def _symmetric_root(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     return root
 
 
-def _write_json(values: dict[str, float] | dict[str, str | int], path: Path) -> None:
+def _sha256(*paths: Path) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _write_json(values: dict[str, Any], path: Path) -> None:
     path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

@@ -5,7 +5,7 @@ Two choices differ from the paper, both for the sake of a training run of minute
 - The generator normalises by root mean square over channels, as the pixel norm of Karras et al. (2018) does, not by
   batch. It holds no moving statistics, so averaged weights need none that fit them, and a sample does not depend on its
   neighbours in the batch.
-- The discriminator has dropout in place of batch normalisation: real and generated images may then pass it separately.
+- The discriminator has no normalisation: real and generated images pass it separately, and alike in training and after.
 """
 
 from collections.abc import Sequence
@@ -16,10 +16,12 @@ from keras import layers
 
 from darkroom.errors import ConfigError, DataError
 from darkroom.gan.config import GanConfig
+from darkroom.training import load_model
 
 GENERATOR_NAME = "generator.keras"
 DISCRIMINATOR_NAME = "discriminator.keras"
 
+_CLASS_EMBEDDING = "class_embedding"
 _STRIDE = 2
 _SMALLEST_SIDE = 8
 _LARGEST_SIDE = 64
@@ -39,7 +41,8 @@ def build_generator(image_shape: tuple[int, int, int], classes: int, config: Gan
     latent = layers.Input((config.latent_size,), name="latent")
     label = layers.Input((), dtype="int32", name="label")
     base = (height // _STRIDE**2, width // _STRIDE**2, filters)
-    x = layers.Concatenate()([latent, layers.Embedding(classes, config.latent_size)(label)])
+    embedding = layers.Embedding(classes, config.latent_size, name=_CLASS_EMBEDDING)(label)
+    x = layers.Concatenate()([latent, embedding])
     x = layers.Dense(base[0] * base[1] * base[2], use_bias=False)(x)
     x = layers.ReLU()(layers.RMSNormalization()(layers.Reshape(base)(x)))
     x = layers.Conv2DTranspose(filters // 2, 4, _STRIDE, padding="same", use_bias=False)(x)
@@ -64,7 +67,6 @@ def build_discriminator(image_shape: tuple[int, int, int], classes: int, config:
     for filters in (config.discriminator_filters, 2 * config.discriminator_filters):
         x = layers.Conv2D(filters, 4, _STRIDE, padding="same")(x)
         x = layers.LeakyReLU(0.2)(x)
-        x = layers.Dropout(config.dropout)(x)
     features = layers.Flatten()(x)
     embedding = layers.Embedding(classes, features.shape[-1], embeddings_initializer="glorot_uniform")(label)
     logit = layers.Add()([layers.Dense(1)(features), layers.Dot(axes=1)([embedding, features])])
@@ -78,9 +80,7 @@ def check_image_shape(image_shape: Sequence[int]) -> None:
         ConfigError: states the rule and the shape.
     """
     height, width, channels = image_shape
-    sides_fit = all(
-        side % _STRIDE**2 == 0 and _SMALLEST_SIDE <= side <= _LARGEST_SIDE for side in (height, width)
-    )
+    sides_fit = all(side % _STRIDE**2 == 0 and _SMALLEST_SIDE <= side <= _LARGEST_SIDE for side in (height, width))
     if not sides_fit or channels not in (1, 3):
         raise ConfigError(
             f"images of {height} x {width} x {channels}: the GAN needs sides that are multiples of {_STRIDE**2} "
@@ -95,16 +95,17 @@ def load_generator(model_dir: Path) -> keras.Model:
         DataError: the file is missing, is no Keras model, or is no conditional generator of images.
     """
     path = model_dir / GENERATOR_NAME
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; it is written by the step train_gan")
-    try:
-        generator = keras.saving.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # a damaged archive surfaces as nearly any exception
-        raise DataError(f"{path}: not readable as a Keras model: {error}") from error
+    generator = load_model(path)
     takes = [tensor.shape for tensor in generator.inputs]
-    if [len(shape) for shape in takes] != [2, 1] or len(generator.output_shape) != 4:
+    knows_classes = any(layer.name == _CLASS_EMBEDDING for layer in generator.layers)
+    if [len(shape) for shape in takes] != [2, 1] or len(generator.output_shape) != 4 or not knows_classes:
         raise DataError(
-            f"{path}: not a conditional generator: takes {takes}, gives {generator.output_shape}; "
-            "it must take (z [B, latent], label [B]) and give images [B, H, W, C]"
+            f"{path}: not a conditional generator: takes {takes}, gives {generator.output_shape}; it must take "
+            f"(z [B, latent], label [B]), give images [B, H, W, C] and have a layer {_CLASS_EMBEDDING!r}"
         )
     return generator
+
+
+def count_classes(generator: keras.Model) -> int:
+    """How many classes a generator was built for."""
+    return int(generator.get_layer(_CLASS_EMBEDDING).input_dim)

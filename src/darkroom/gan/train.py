@@ -78,11 +78,13 @@ def train(
         ConfigError: the images' size does not suit the network.
         DataError: the split is missing or damaged, or is smaller than one batch.
         TrainingError: training diverged; see `check_not_collapsed` and `darkroom.training.check_finite`.
-        OSError: a folder cannot be written.
+        OSError: a folder cannot be written; found out before training.
     """
     split = read_split(splits, "train")
     if len(split) < config.batch_size:
         raise DataError(f"{splits / 'train'}: {len(split)} images are less than one batch of {config.batch_size}")
+    for folder in (model_dir, history_dir / "samples"):
+        folder.mkdir(parents=True, exist_ok=True)
     seed_everything(config.seed)
     gan = build_gan(split.image_shape, len(split.info.classes), config)
     train_step = make_train_step(gan, config)
@@ -95,7 +97,6 @@ def train(
         write_samples(gan.averaged, split.info, config, history_dir / "samples" / f"epoch-{epoch:03d}.png", epoch)
         check_not_collapsed(metrics, epoch)
         on_epoch(epoch, config.epochs, metrics)
-    model_dir.mkdir(parents=True, exist_ok=True)
     gan.averaged.save(model_dir / GENERATOR_NAME)
     gan.discriminator.save(model_dir / DISCRIMINATOR_NAME)
     return GanTrainingResult(history=history, metrics={name: values[-1] for name, values in history.items()})
@@ -213,7 +214,7 @@ def check_not_collapsed(metrics: dict[str, float], epoch: int) -> None:
         raise TrainingError(
             f"training diverged: the discriminator collapsed in epoch {epoch}: it tells {accuracy:.2%} of real and "
             f"generated images apart (limit {_COLLAPSED_ACCURACY:.2%}) and the generator's loss is {loss:.3g} (limit "
-            f"{_COLLAPSED_GENERATOR_LOSS:g}); lower discriminator_learning_rate or raise dropout"
+            f"{_COLLAPSED_GENERATOR_LOSS:g}); lower discriminator_learning_rate"
         )
 
 
@@ -226,13 +227,11 @@ def write_samples(generator: keras.Model, info: DatasetInfo, config: GanConfig, 
     images = generate(generator, grid_labels(len(info.classes), config.samples_per_class), config.seed)
     if not np.isfinite(images).all():
         raise TrainingError(f"training diverged: the generator makes NaN pixels after epoch {epoch}")
-    path.parent.mkdir(parents=True, exist_ok=True)
     save_grid(to_pixels(images), info.classes, path, f"{info.title}: generated, epoch {epoch}")
 
 
 def write_history(history: dict[str, list[float]], folder: Path) -> None:
     """Write history.json ({metric: [per epoch]}) and its plot, history.png."""
-    folder.mkdir(parents=True, exist_ok=True)
     (folder / "history.json").write_text(json.dumps(history, indent=2) + "\n", encoding="utf-8")
     epochs = range(1, len(history["generator_loss"]) + 1)
     figure = Figure(figsize=(9, 3.5), layout="constrained")
@@ -251,9 +250,7 @@ def write_history(history: dict[str, list[float]], folder: Path) -> None:
     figure.savefig(folder / "history.png", dpi=120)
 
 
-def _descend(
-    optimizer: keras.Optimizer, tape: tf.GradientTape, loss: tf.Tensor, weights: list[keras.Variable]
-) -> None:
+def _descend(optimizer: keras.Optimizer, tape: tf.GradientTape, loss: tf.Tensor, weights: list[keras.Variable]) -> None:
     optimizer.apply(tape.gradient(loss, weights), weights)
 
 

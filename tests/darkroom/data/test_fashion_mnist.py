@@ -30,7 +30,9 @@ def dataset(original: Path, tmp_path: Path) -> PinnedDataset:
         for name in FILES
     }
     debian = DebianPackage(package="dataset-digits", folder=tmp_path / "not-installed")
-    return PinnedDataset(info=INFO, files=pins, debian=debian, upstream="http://localhost:9/")
+    return PinnedDataset(
+        info=INFO, files=pins, debian=debian, dvc_md5="0" * 32 + ".dir", upstream="http://localhost:9/"
+    )
 
 
 def compress(original: Path, folder: Path, level: int) -> Source:

@@ -22,7 +22,6 @@ from darkroom.data.versions import (
 from darkroom.errors import DataError
 
 # pygtrie, which DVC walks its folders with, deprecates an attribute that it reads itself.
-pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
 
 
 @pytest.fixture

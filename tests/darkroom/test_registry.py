@@ -1,0 +1,355 @@
+import dataclasses
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from darkroom import registry, tracking
+from darkroom.cnn.evaluate import hash_test_split
+from darkroom.data.splits import read_split
+from darkroom.errors import ConfigError, DataError, RegistryError
+from darkroom.gate import Decision, GateConfig
+from darkroom.registry import Kind, RegisterConfig, Registration, register, rollback
+from darkroom.tracking import TrackingSettings, TrackingWarning
+
+pytestmark = [
+    # SQLAlchemy, through MLflow's model definitions.
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated"),
+]
+
+STRICT = GateConfig(cnn_min_accuracy=0.999, gan_min_class_agreement=0.999)
+# 200 test images cannot show equality within half a percent.
+LENIENT = GateConfig(max_accuracy_drop=0.05)
+
+
+@dataclasses.dataclass
+class Shop:
+    """Makes models with chosen results, and registers them under a name of the test's own."""
+
+    settings: TrackingSettings
+    splits: Path
+    networks: Path
+    folder: Path
+    suffix: str
+    made: int = 0
+
+    def name(self, kind: Kind = "cnn") -> str:
+        return f"tiny-digits-{kind}{self.suffix}"
+
+    def make(
+        self, kind: Kind = "cnn", *, accuracy: float = 0.95, test_sha256: str | None = None, **rests_on: Any
+    ) -> Path:
+        """A new folder with a network of its own bytes and an evaluation."""
+        self.made += 1
+        folder = self.folder / f"model-{self.made}"
+        folder.mkdir()
+        network = folder / registry.NETWORK_FILES[kind]
+        # A comment at the end of a zip archive changes its hash and nothing else.
+        network.write_bytes(append_comment((self.networks / network.name).read_bytes(), f"{self.made}".encode()))
+        labels = read_split(self.splits, "test").labels
+        wrong = np.arange(len(labels)) >= round(accuracy * len(labels))
+        probabilities = np.full((len(labels), 10), 0.01, dtype=np.float32)
+        probabilities[np.arange(len(labels)), (labels + wrong) % 10] = 0.91
+        np.savez(folder / "predictions.npz", probabilities=probabilities, labels=labels)
+        figures = {"accuracy": accuracy, "macro_f1": accuracy, "ece": 0.02}
+        figures |= {"class_agreement": accuracy, "frechet_distance": 10.0}
+        (folder / "metrics.json").write_text(json.dumps(figures))
+        basis = {"test_sha256": test_sha256 or hash_test_split(self.splits), "model_sha256": registry._sha256(network)}
+        (folder / "evaluation.json").write_text(json.dumps(basis | rests_on))
+        return folder
+
+    def register(
+        self, folder: Path, kind: Kind = "cnn", gate: GateConfig = LENIENT, md5: str = "1" * 32
+    ) -> Registration:
+        tags = {"data_md5": md5, "darkroom.git_commit": "c0ffee", "image": "local", "seed": "1"}
+        config = RegisterConfig(name_suffix=self.suffix)
+        with tracking.step_run(f"register_model_{kind}", self.settings, parameters={}, tags={}) as run:
+            return register(kind, folder, folder, self.splits, gate, config, run=run, provenance=tags)
+
+    @property
+    def client(self) -> Any:
+        return tracking.connect(self.settings.tracking_uri)
+
+    def aliases(self, kind: Kind = "cnn") -> dict[str, str]:
+        return dict(self.client.get_registered_model(self.name(kind)).aliases)
+
+    def journal(self, kind: Kind = "cnn") -> list[tuple[str, int]]:
+        tags = sorted(self.client.get_registered_model(self.name(kind)).tags.items())
+        entries = [json.loads(text) for key, text in tags if key.startswith(registry.JOURNAL_PREFIX)]
+        return [(entry["event"], entry.get("version")) for entry in entries]
+
+
+def append_comment(archive: bytes, comment: bytes) -> bytes:
+    assert archive[-2:] == b"\0\0"
+    return archive[:-2] + len(comment).to_bytes(2, "little") + comment
+
+
+@pytest.fixture
+def shop(
+    embedded_store: TrackingSettings,
+    tiny_splits: Path,
+    tiny_networks: Path,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> Shop:
+    suffix = "-" + request.node.name.replace("[", "-").replace("]", "")
+    return Shop(embedded_store, tiny_splits, tiny_networks, tmp_path, suffix)
+
+
+@pytest.mark.parametrize("kind", ["cnn", "gan"])
+def test_the_first_good_model_becomes_champion(shop: Shop, kind: Kind) -> None:
+    result = shop.register(shop.make(kind), kind)
+    assert (result.version, result.decision, result.created) == (1, "promoted", True)
+    assert result.aliases == ["challenger", "champion"]
+    assert result.as_dict()["name"] == shop.name(kind)
+    assert shop.journal(kind) == [("promoted", 1)]
+
+    version = shop.client.get_model_version(shop.name(kind), "1")
+    assert version.run_id
+    assert version.tags["darkroom.git_commit"] == "c0ffee"
+    assert version.tags["darkroom.data_md5"] == "1" * 32
+    assert version.tags["darkroom.seed"] == "1"
+    assert version.tags["darkroom.decision"] == "promoted"
+    assert version.tags["darkroom.reasons"].splitlines() == result.reasons
+
+
+def test_the_version_holds_signature_input_example_and_evaluation(shop: Shop, tmp_path: Path) -> None:
+    from mlflow.models import Model
+
+    shop.register(shop.make())
+    source = registry._Registry(shop.settings, shop.name()).download(1, "", tmp_path / "copy")
+    model = Model.load(str(source))
+    assert str(model.signature.inputs) == "[Tensor('uint8', (-1, 28, 28, 1))]"
+    assert [column.name for column in model.signature.outputs] == ["label", "class_name", "probabilities"]
+    assert model.load_input_example(str(source)).shape == (2, 28, 28, 1)
+    assert (source / "evaluation" / "predictions.npz").is_file()
+
+
+def test_the_same_model_is_registered_once(shop: Shop) -> None:
+    folder = shop.make()
+    shop.register(folder)
+    again = shop.register(folder)
+    assert (again.version, again.decision, again.created) == (1, "promoted", False)
+    assert again.aliases == ["challenger", "champion"]
+    assert len(shop.client.search_model_versions(f"name = '{shop.name()}'")) == 1
+    assert shop.journal() == [("promoted", 1)]
+
+
+@pytest.mark.parametrize("kind", ["cnn", "gan"])
+def test_a_closed_gate_registers_the_model_without_an_alias(shop: Shop, kind: Kind) -> None:
+    folder = shop.make(kind)
+    result = shop.register(folder, kind, STRICT)
+    assert (result.version, result.decision, result.aliases) == (1, "rejected", [])
+    assert any("is not at least 0.999" in reason for reason in result.reasons)
+    assert shop.aliases(kind) == {}
+    assert shop.journal(kind) == [("rejected", 1)]
+
+
+def test_a_closed_gate_leaves_the_champion_where_it_is(shop: Shop) -> None:
+    shop.register(shop.make())
+    assert shop.register(shop.make(accuracy=0.5)).decision == "rejected"
+    assert shop.aliases() == {"challenger": "1", "champion": "1"}
+
+
+def test_a_model_that_was_rejected_is_decided_again_when_the_gate_opens(shop: Shop) -> None:
+    folder = shop.make()
+    shop.register(folder, gate=STRICT)
+    result = shop.register(folder)
+    assert (result.version, result.decision, result.created) == (1, "promoted", False)
+    assert shop.journal() == [("rejected", 1), ("promoted", 1)]
+
+
+def test_a_champion_that_a_stricter_gate_rejects_stays_and_is_told_so(shop: Shop) -> None:
+    folder = shop.make()
+    shop.register(folder)
+    result = shop.register(folder, gate=STRICT)
+    assert (result.decision, result.aliases) == ("rejected", ["champion"])
+    assert "stays champion" in result.reasons[-1]
+
+
+def test_a_better_model_replaces_the_champion(shop: Shop) -> None:
+    shop.register(shop.make(accuracy=0.90))
+    assert shop.register(shop.make(accuracy=0.97)).decision == "promoted"
+    assert shop.aliases() == {"challenger": "2", "champion": "2"}
+
+
+def test_a_model_that_passes_but_is_worse_challenges_only(shop: Shop) -> None:
+    shop.register(shop.make(accuracy=0.97))
+    result = shop.register(shop.make(accuracy=0.90))
+    assert (result.decision, result.aliases) == ("challenger", ["challenger"])
+    assert any("McNemar" in reason for reason in result.reasons)
+    assert shop.aliases() == {"challenger": "2", "champion": "1"}
+    assert shop.journal() == [("promoted", 1), ("challenger", 2)]
+
+
+def test_a_champion_of_other_test_images_is_evaluated_on_the_present_ones(shop: Shop) -> None:
+    shop.register(shop.make(accuracy=1.0, test_sha256="0" * 64))
+    result = shop.register(shop.make(accuracy=0.95))
+    # The champion claimed to be perfect elsewhere; its untrained network guesses here.
+    assert result.decision == "promoted"
+    difference = next(reason for reason in result.reasons if reason.startswith("accuracy minus the champion's"))
+    assert float(difference.split(": ")[1].split(",")[0]) > 0.5
+
+
+def test_without_keras_a_champion_of_other_test_images_is_not_replaced(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "find_spec", lambda name: None)
+    shop.register(shop.make(test_sha256="0" * 64))
+    result = shop.register(shop.make())
+    assert result.decision == "challenger"
+    assert "keras is not installed" in result.reasons[-1]
+
+
+def test_generators_are_compared_under_the_same_judge(shop: Shop) -> None:
+    shop.register(shop.make("gan", accuracy=0.95, samples=100, reference_seed=0, reference_epochs=1, seed=1), "gan")
+    alike = shop.make("gan", accuracy=0.80, samples=100, reference_seed=0, reference_epochs=1, seed=2)
+    assert shop.register(alike, "gan").decision == "challenger"
+    other_judge = shop.make("gan", accuracy=0.80, samples=200, reference_seed=0, reference_epochs=1, seed=2)
+    result = shop.register(other_judge, "gan")
+    # The champion's untrained generator does not agree with its labels once it is judged again.
+    assert result.decision == "promoted"
+
+
+def test_rollback_goes_back_one_champion_at_a_time(shop: Shop) -> None:
+    folders = [shop.make(accuracy=accuracy) for accuracy in (0.86, 0.92, 0.98)]
+    for folder in folders:
+        assert shop.register(folder).decision == "promoted"
+    assert rollback(shop.name(), shop.settings, "slow in production") == 2
+    assert shop.aliases()["champion"] == "2"
+    assert rollback(shop.name(), shop.settings, "that one too") == 1
+    assert shop.journal()[-2:] == [("rolled_back", 2), ("rolled_back", 1)]
+    with pytest.raises(RegistryError, match="version 1 is the first champion"):
+        rollback(shop.name(), shop.settings, "again")
+
+    # A scheduled run that finds nothing changed must not undo what a person decided.
+    result = shop.register(folders[2])
+    assert (result.decision, result.created) == ("challenger", False)
+    assert "was champion before" in result.reasons[-1]
+    assert shop.aliases()["champion"] == "1"
+
+
+def test_rollback_of_an_unknown_model_says_so(shop: Shop) -> None:
+    with pytest.raises(RegistryError, match="not rolled back"):
+        rollback(shop.name(), shop.settings, "no reason")
+
+
+def test_a_champion_that_changes_during_the_decision_is_decided_about_again(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for accuracy in (0.86, 0.87):
+        shop.register(shop.make(accuracy=accuracy))
+    decide, asked = registry.decide_cnn, []
+
+    def decide_while_another_promotes(*arguments: Any) -> Decision:
+        asked.append(1)
+        if len(asked) == 1:
+            shop.client.set_registered_model_alias(shop.name(), "champion", "1")
+        return decide(*arguments)
+
+    monkeypatch.setattr(registry, "decide_cnn", decide_while_another_promotes)
+    assert shop.register(shop.make(accuracy=0.97)).decision == "promoted"
+    assert len(asked) == 2
+    last = max(shop.client.get_registered_model(shop.name()).tags.items())
+    assert json.loads(last[1])["champion_before"] == 1
+
+
+def test_a_dead_server_is_one_clear_error_within_seconds(gateway: Any, shop: Shop) -> None:
+    gateway.mode = "refuse"
+    shop.settings = TrackingSettings(gateway.address, patience=1)
+    start = time.monotonic()
+    with pytest.warns(TrackingWarning), pytest.raises(RegistryError) as caught:
+        shop.register(shop.make())
+    assert time.monotonic() - start < 30
+    assert str(caught.value) == f"{shop.name()} at {gateway.address}: not registered: the server does not answer"
+
+
+@pytest.mark.parametrize(
+    "request_path", [b"mlflow-artifacts/artifacts", b"model-versions/create", b"registered-models/alias"]
+)
+def test_a_failure_half_way_leaves_nothing_behind(
+    gateway: Any, mlflow_server: str, shop: Shop, request_path: bytes
+) -> None:
+    shop.settings = TrackingSettings(mlflow_server, experiment=shop.suffix)
+    shop.register(shop.make(accuracy=0.90))
+    before = shop.journal()
+    better = shop.make(accuracy=0.98)
+
+    shop.settings = TrackingSettings(gateway.address, experiment=shop.suffix)
+    gateway.refuse_containing = request_path
+    with pytest.raises(RegistryError, match="not registered"):
+        shop.register(better)
+
+    shop.settings = TrackingSettings(mlflow_server, experiment=shop.suffix)
+    versions = shop.client.search_model_versions(f"name = '{shop.name()}'")
+    assert [version.version for version in versions] == ["1"]
+    experiment = shop.client.get_experiment_by_name(shop.suffix)
+    assert len(shop.client.search_logged_models([experiment.experiment_id])) == 1
+    assert shop.aliases() == {"challenger": "1", "champion": "1"}
+    withdrawn = [("promoted", 2), ("withdrawn", None)] if b"alias" in request_path else []
+    assert shop.journal() == before + withdrawn
+
+    # And the next attempt works.
+    assert shop.register(better).decision == "promoted"
+    assert shop.aliases()["champion"] == shop.aliases()["challenger"]
+
+
+def test_a_first_registration_that_fails_leaves_no_model(gateway: Any, mlflow_server: str, shop: Shop) -> None:
+    shop.settings = TrackingSettings(gateway.address, experiment=shop.suffix)
+    gateway.refuse_containing = b"model-versions/create"
+    with pytest.raises(RegistryError):
+        shop.register(shop.make())
+    shop.settings = TrackingSettings(mlflow_server)
+    assert not shop.client.search_registered_models(f"name = '{shop.name()}'")
+
+
+def test_evaluation_of_another_model_is_refused(shop: Shop) -> None:
+    folder, other = shop.make(), shop.make()
+    shutil.copy(other / "model.keras", folder)
+    with pytest.raises(DataError, match="its model_sha256 is not that of"):
+        shop.register(folder)
+
+
+@pytest.mark.parametrize("file", ["model.keras", "metrics.json", "evaluation.json", "predictions.npz"])
+def test_a_missing_file_is_named_and_nothing_is_registered(shop: Shop, file: str) -> None:
+    folder = shop.make()
+    (folder / file).unlink()
+    with pytest.raises(DataError, match=file):
+        shop.register(folder)
+    assert not shop.client.search_registered_models(f"name = '{shop.name()}'")
+
+
+def test_a_suffix_that_is_no_name_is_refused() -> None:
+    with pytest.raises(ConfigError, match="name_suffix"):
+        RegisterConfig.parse({"name_suffix": "/latest"})
+
+
+def test_registering_does_not_import_tensorflow_and_the_champion_answers_elsewhere(
+    shop: Shop, fresh_python: Callable[..., str]
+) -> None:
+    folder = shop.make()
+    code = f"""
+import sys
+from pathlib import Path
+from darkroom import tracking
+from darkroom.gate import GateConfig
+from darkroom.registry import RegisterConfig, register
+settings = tracking.TrackingSettings({shop.settings.tracking_uri!r}, patience=60)
+folder = Path({str(folder)!r})
+with tracking.step_run("register", settings, parameters={{}}, tags={{}}) as run:
+    config = RegisterConfig(name_suffix={shop.suffix!r})
+    register("cnn", folder, folder, Path({str(shop.splits)!r}), GateConfig(), config, run=run, provenance={{}})
+print([name for name in ("tensorflow", "keras") if name in sys.modules])
+"""
+    assert fresh_python(code) == "[]"
+    code = f"""
+import mlflow, numpy
+model = mlflow.pyfunc.load_model("models:/{shop.name()}@champion")
+print(model.predict(numpy.zeros((3, 28, 28, 1), numpy.uint8)).shape)
+"""
+    assert fresh_python(code, MLFLOW_TRACKING_URI=shop.settings.tracking_uri) == "(3, 3)"
