@@ -1,5 +1,6 @@
 """The command line. Every command says what it did and where to look next; errors are one message and a status."""
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -23,6 +24,8 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Get, check and pin the dataset.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+models_app = typer.Typer(help="See registered models, and go back to an earlier one.", no_args_is_help=True)
+app.add_typer(models_app, name="models")
 
 out = Console()
 err = Console(stderr=True)
@@ -131,6 +134,32 @@ def add() -> None:
     """Pin what is under data/ now as a new version of the dataset."""
     dataset = Workspace.find(Path.cwd()).add_data()
     _say(f"data.dvc now pins [bold]{dataset.title}[/] as {dataset.md5}; commit data.dvc to keep this version")
+
+
+@models_app.command(name="list")
+def list_() -> None:
+    """Show each registered model, its aliases and what happened to its champion."""
+    from darkroom.registry import list_models
+    from darkroom.tracking import settings
+
+    for model in list_models(settings(os.environ, Workspace.find(Path.cwd()).root)):
+        aliases = ", ".join(f"{alias}: version {version}" for alias, version in sorted(model.aliases.items()))
+        _say(f"[bold]{model.name}[/]  {aliases or 'no alias'}")
+        for entry in model.journal:
+            _say(f"  [dim]{entry['time']}[/] {entry['event'].replace('_', ' ')} version {entry['version']}")
+
+
+@models_app.command()
+def rollback(
+    name: Annotated[str, typer.Argument(help="Name of the registered model, such as fashion-mnist-cnn.")],
+    reason: Annotated[str, typer.Option(help="Why; goes into the model's journal.")],
+) -> None:
+    """Make the champion before the present one champion again."""
+    from darkroom import registry
+    from darkroom.tracking import settings
+
+    version = registry.rollback(name, settings(os.environ, Workspace.find(Path.cwd()).root), reason)
+    _say(f"[bold]{name}[/]: version {version} is the champion again")
 
 
 def main() -> None:

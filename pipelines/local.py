@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,11 +38,16 @@ def run_locally(job: Job, run: Path, view: LiveView) -> int:
         KeyboardInterrupt: the person stopped the run; every process of it has ended.
     """
     job.write(run)
-    with (run / LOGS_NAME / ENGINE_LOG_NAME).open("wb") as log, _terminable():
+    # KFP and its steps leave temporary folders behind; here they go with the run.
+    with (
+        tempfile.TemporaryDirectory(prefix="darkroom-") as scratch,
+        (run / LOGS_NAME / ENGINE_LOG_NAME).open("wb") as log,
+        _terminable(),
+    ):
         engine = subprocess.Popen(
             [sys.executable, "-m", "pipelines.engine", str(run)],
             cwd=job.root,
-            env={**QUIET, **os.environ},
+            env={**QUIET, **os.environ, "TMPDIR": scratch},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
