@@ -22,7 +22,8 @@ def code_digest(component: Path, *more: Path) -> str:
     Data files beside a reached module count too: an expectation suite is code in all but syntax.
     """
     modules = reachable(component)
-    data = {file for module in modules for file in module.parent.iterdir() if file.is_file() and file.suffix != ".py"}
+    beside = {file for module in modules for file in module.parent.iterdir() if file.is_file()}
+    data = {file for file in beside if file.suffix not in (".py", ".md")}
     digest = hashlib.sha256()
     for file in sorted(modules | data) + sorted(more):
         digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")

@@ -140,6 +140,32 @@ def rollback(name: str, settings: tracking.TrackingSettings, reason: str) -> int
 
 
 @dataclass(frozen=True)
+class RegisteredModel:
+    """A registered model as it stands: version numbers by alias, and its journal from old to new."""
+
+    name: str
+    aliases: dict[str, int]
+    journal: list[dict[str, Any]]
+
+
+def list_models(settings: tracking.TrackingSettings) -> list[RegisteredModel]:
+    """All registered models, by name.
+
+    Raises:
+        RegistryError: MLflow failed.
+    """
+    with _all_or_nothing(f"models at {settings.tracking_uri}: not listed"):
+        names = sorted(model.name for model in tracking.connect(settings.tracking_uri).search_registered_models())
+        models = []
+        for name in names:
+            registry = _Registry(settings, name)
+            registry.connect()
+            state = registry.read()
+            models.append(RegisteredModel(name, state.aliases, state.journal))
+        return models
+
+
+@dataclass(frozen=True)
 class _Candidate:
     """A model that asks to be registered, with what its decision rests on."""
 

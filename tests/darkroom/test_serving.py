@@ -1,6 +1,5 @@
 """Registered models answer without Darkroom, in a fresh process, and only if their file is the registered one."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,7 +41,7 @@ def test_classifier_answers_with_label_name_and_probabilities(classifier: Path, 
 
 @pytest.mark.parametrize("images", [np.zeros((1, 28, 28, 1), np.float32), np.zeros((1, 8, 8, 1), np.uint8)])
 def test_classifier_refuses_images_of_another_type_or_shape(classifier: Path, images: np.ndarray) -> None:
-    with pytest.raises(MlflowException, match="schema|shape|type"):
+    with pytest.raises(MlflowException, match=r"schema|shape|type"):
         pyfunc.load_model(str(classifier)).predict(images)
 
 
@@ -70,7 +69,7 @@ def test_an_altered_file_is_refused_before_keras_sees_it(classifier: Path) -> No
     whole = network.read_bytes()
     network.write_bytes(b"not even a zip file")
     try:
-        with pytest.raises(ValueError, match="its sha256 is .* not loaded"):
+        with pytest.raises(ValueError, match=r"its sha256 is .* not loaded"):
             pyfunc.load_model(str(classifier))
     finally:
         network.write_bytes(whole)
@@ -79,7 +78,7 @@ def test_an_altered_file_is_refused_before_keras_sees_it(classifier: Path) -> No
 def test_nothing_is_pickled(classifier: Path, generator: Path) -> None:
     for folder in (classifier, generator):
         assert not [path for path in folder.rglob("*") if path.suffix in (".pkl", ".pickle", ".h5")]
-        assert "serving.py" in os.listdir(folder)
+        assert (folder / "serving.py").is_file()
 
 
 def test_requirements_are_pinned_whether_or_not_keras_is_installed_here() -> None:

@@ -1,7 +1,6 @@
 """The whole pipeline on scikit-learn's digits, through the command line, as a person runs it."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -245,7 +244,6 @@ def test_outside_of_a_repository_the_message_says_so(tmp_path: Path, checkout: C
     assert failed.returncode == 1
     assert "not in a git repository" in failed.stderr
     assert "Traceback" not in failed.stderr
-
 
 
 def test_a_runs_folder_that_cannot_be_written_is_named(checkout: Checkout, after_first: dict[str, Any]) -> None:

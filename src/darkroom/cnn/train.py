@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
+from darkroom.archive import save_model
 from darkroom.cnn.augment import augmentation_layers
 from darkroom.cnn.config import CnnConfig
 from darkroom.cnn.model import Network, build_network, inference_model, pixel_statistics
@@ -85,7 +86,7 @@ def train(
     history = _fit(network, train_split, validation_split, config, progress)
     seconds = time.monotonic() - started
 
-    inference_model(network).save(model_dir / MODEL_FILE)
+    save_model(inference_model(network), model_dir / MODEL_FILE)
     (history_dir / "history.json").write_text(json.dumps(history, indent=2), encoding="utf-8")
     plot_history(history, history_dir / "history.png")
     return TrainingResult(

@@ -28,7 +28,8 @@ def generate(generator: keras.Model, labels: NDArray[np.int64], seed: int) -> ND
 
 def to_pixels(images: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Round images in [-1, 1] to the grey levels 0 to 255 that real images have."""
-    return np.clip(np.rint((images + 1) * 127.5), 0, 255).astype(np.uint8)
+    pixels: NDArray[np.uint8] = np.clip(np.rint((images + 1) * 127.5), 0, 255).astype(np.uint8)
+    return pixels
 
 
 def grid_labels(classes: int, per_class: int) -> NDArray[np.int64]:

@@ -11,6 +11,7 @@ import tensorflow as tf
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from darkroom.archive import save_model
 from darkroom.data.metadata import DatasetInfo
 from darkroom.data.splits import Split, read_split
 from darkroom.errors import DataError, TrainingError
@@ -97,8 +98,8 @@ def train(
         write_samples(gan.averaged, split.info, config, history_dir / "samples" / f"epoch-{epoch:03d}.png", epoch)
         check_not_collapsed(metrics, epoch)
         on_epoch(epoch, config.epochs, metrics)
-    gan.averaged.save(model_dir / GENERATOR_NAME)
-    gan.discriminator.save(model_dir / DISCRIMINATOR_NAME)
+    save_model(gan.averaged, model_dir / GENERATOR_NAME)
+    save_model(gan.discriminator, model_dir / DISCRIMINATOR_NAME)
     return GanTrainingResult(history=history, metrics={name: values[-1] for name, values in history.items()})
 
 
