@@ -7,7 +7,9 @@ value. The command line prints that message alone; a traceback means a defect in
 import errno
 import os
 
-_STORAGE_ERRORS = frozenset({errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.ENOSPC, errno.EPERM, errno.EROFS})
+_STORAGE_ERRORS = frozenset(
+    {errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.ENOSPC, errno.ENOTDIR, errno.EPERM, errno.EROFS}
+)
 
 
 class DarkroomError(Exception):
@@ -33,7 +35,7 @@ class RegistryError(DarkroomError):
 def message_for_user(error: BaseException) -> str | None:
     """The message of an error that a person can mend; None for a defect, which deserves its traceback.
 
-    Besides Darkroom's own errors that is a disk that is full or must not be written.
+    Besides Darkroom's own errors that is a disk that is full or must not be written, or a file where a folder belongs.
     """
     if isinstance(error, DarkroomError):
         return str(error)

@@ -12,7 +12,9 @@ import psutil
 import pytest
 
 from darkroom.data import versions
+from darkroom.data.digits import write_digits
 from darkroom.data.metadata import read_info, write_info
+from darkroom.data.versions import make_repository
 
 from .conftest import SMALL, Checkout
 
@@ -246,15 +248,15 @@ def test_outside_of_a_repository_the_message_says_so(tmp_path: Path, checkout: C
     assert "Traceback" not in failed.stderr
 
 
-def test_a_runs_folder_that_cannot_be_written_is_named(checkout: Checkout, after_first: dict[str, Any]) -> None:
-    runs = checkout.root / "runs"
-    runs.chmod(0o500)
-    try:
-        failed = checkout.run()
-    finally:
-        runs.chmod(0o700)
+def test_a_runs_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    write_digits(tmp_path / "data")
+    make_repository(tmp_path)
+    (tmp_path / "runs").write_text("in the way")
+    failed = Checkout(tmp_path).run()
     assert failed.returncode == 1
-    assert "Permission denied" in failed.stderr
+    assert f"{tmp_path / 'runs'}" in failed.stderr
+    assert "Not a directory" in failed.stderr
+    assert "Traceback" not in failed.stderr
 
 
 def test_an_unknown_parameter_fails_before_anything_starts(checkout: Checkout) -> None:
