@@ -17,8 +17,6 @@ from darkroom.cnn.config import Architecture
 from darkroom.errors import ConfigError
 
 _ROWS_AT_ONCE = 4096
-# Of the moving averages of batch normalisation; Keras' 0.99 lags behind when training takes a few hundred steps.
-_MOMENTUM = 0.9
 
 
 @dataclass(frozen=True)
@@ -115,7 +113,7 @@ def _darkroom_body(images: keras.KerasTensor) -> keras.KerasTensor:
 
 def _convolution(features: keras.KerasTensor, filters: int, *, kernel: int = 3, stride: int = 1) -> keras.KerasTensor:
     features = layers.Conv2D(filters, kernel, strides=stride, padding="same", use_bias=False)(features)
-    return layers.ReLU()(layers.BatchNormalization(momentum=_MOMENTUM)(features))
+    return layers.ReLU()(layers.BatchNormalization()(features))
 
 
 def _to_unit_range(pixels: PixelStatistics) -> keras.Layer:

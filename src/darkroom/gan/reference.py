@@ -19,8 +19,6 @@ FEATURES = 64
 _BATCH_SIZE = 128
 _LEARNING_RATE = 2e-3
 _JUDGE_BATCH_SIZE = 500
-# Of the moving averages of batch normalisation; Keras' 0.99 lags behind when training takes a few hundred steps.
-_MOMENTUM = 0.9
 
 
 @dataclass(frozen=True)
@@ -40,9 +38,9 @@ def build_reference(image_shape: tuple[int, int, int], classes: int) -> keras.Mo
     x = layers.Rescaling(1 / 127.5, offset=-1)(images)
     for filters, kernel_size in ((32, 5), (64, 3)):
         x = layers.Conv2D(filters, kernel_size, strides=2, padding="same", use_bias=False)(x)
-        x = layers.ReLU()(layers.BatchNormalization(momentum=_MOMENTUM)(x))
+        x = layers.ReLU()(layers.BatchNormalization()(x))
     x = layers.Dense(FEATURES, use_bias=False)(layers.Flatten()(x))
-    features = layers.ReLU(name="features")(layers.BatchNormalization(momentum=_MOMENTUM)(x))
+    features = layers.ReLU(name="features")(layers.BatchNormalization()(x))
     logits = layers.Dense(classes, name="logits")(layers.Dropout(0.3)(features))
     return keras.Model(images, [logits, features], name="reference")
 
