@@ -270,9 +270,10 @@ class _Registry:
         """Fetch one file or folder of a version."""
         from mlflow.artifacts import download_artifacts
 
-        uri = self.settings.tracking_uri
-        source = f"models:/{self.name}/{version}/{path}"
-        return Path(download_artifacts(source, dst_path=str(destination), tracking_uri=uri, registry_uri=uri))
+        # The stored address, because MLflow looks models:/<name> up in the process's default store.
+        source = self.client.get_model_version(self.name, str(version)).source.rstrip("/")
+        address = f"{source}/{path}".rstrip("/")
+        return Path(download_artifacts(address, dst_path=str(destination), tracking_uri=self.settings.tracking_uri))
 
 
 def _read_candidate(

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -16,11 +17,6 @@ from darkroom.errors import ConfigError, DataError, RegistryError
 from darkroom.gate import Decision, GateConfig
 from darkroom.registry import Kind, RegisterConfig, Registration, register, rollback
 from darkroom.tracking import TrackingSettings, TrackingWarning
-
-pytestmark = [
-    # SQLAlchemy, through MLflow's model definitions.
-    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated"),
-]
 
 STRICT = GateConfig(cnn_min_accuracy=0.999, gan_min_class_agreement=0.999)
 # 200 test images cannot show equality within half a percent.
@@ -97,7 +93,7 @@ def shop(
     tmp_path: Path,
     request: pytest.FixtureRequest,
 ) -> Shop:
-    suffix = "-" + request.node.name.replace("[", "-").replace("]", "")
+    suffix = "-" + re.sub("[^a-z0-9]+", "-", request.node.name)
     return Shop(embedded_store, tiny_splits, tiny_networks, tmp_path, suffix)
 
 

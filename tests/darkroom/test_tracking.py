@@ -10,9 +10,6 @@ import pytest
 from darkroom import tracking
 from darkroom.tracking import TrackingSettings, TrackingWarning
 
-# SQLAlchemy, through MLflow's model definitions.
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")
-
 
 def runs_of(settings: TrackingSettings) -> dict[str, Any]:
     client = tracking.connect(settings.tracking_uri)
