@@ -562,9 +562,11 @@ def _take_back(undo: list[_Undo]) -> str:
 
 def _in_words(error: BaseException) -> str:
     """One line for a failure of MLflow, of its connection or of its artifact store."""
+    from urllib3.exceptions import ProtocolError
+
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, ConnectionError | TimeoutError | socket.gaierror):
+        if isinstance(cause, ConnectionError | ProtocolError | TimeoutError | socket.gaierror):
             return "the server does not answer"
         cause = cause.__cause__ or cause.__context__
     first_line = str(error).strip().partition("\n")[0]

@@ -27,8 +27,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "filterwarnings", "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
     )
-    # MLflow: about its own type hints when it is imported, SQLAlchemy about it when it opens an SQLite store, and pandas
-    # about it when it looks at a data frame's index.
+    # MLflow about its own type hints when it is imported, SQLAlchemy about MLflow when it opens an SQLite store, pandas
+    # about MLflow when it looks at a data frame's index.
     config.addinivalue_line("filterwarnings", "ignore:.*Any type hint is inferred as AnyType:UserWarning")
     config.addinivalue_line("filterwarnings", "ignore:The ``noload`` loader strategy is deprecated")
     config.addinivalue_line("filterwarnings", "ignore:Operation with range is deprecated")
