@@ -27,4 +27,8 @@ def serve(root: Path, port: int) -> NoReturn:
     """Become the MLflow server, on loopback, with the settings in `mlflow/settings.env` and the store in `root`."""
     os.chdir(root)
     command = [sys.executable, "-m", "mlflow", "--env-file", str(SETTINGS), "server"]
-    os.execve(sys.executable, command, {**os.environ, "MLFLOW_HOST": HOST, "MLFLOW_PORT": str(port)})
+    os.execve(
+        sys.executable,
+        command,
+        {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_HOST": HOST, "MLFLOW_PORT": str(port)},
+    )
