@@ -9,7 +9,7 @@ from darkroom.archive import save_model
 def build() -> keras.Model:
     keras.utils.set_random_seed(3)
     shared = keras.initializers.HeNormal(seed=1)
-    images = keras.Input((4, 4, 1))
+    images = keras.Input((4, 4, 1), name="i")
     hidden = keras.layers.Dense(8, kernel_initializer=shared, name="a")(keras.layers.Flatten(name="f")(images))
     return keras.Model(images, keras.layers.Dense(2, kernel_initializer=shared, name="b")(hidden), name="m")
 
