@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 from darkroom.cnn.config import Architecture
 from darkroom.errors import ConfigError
 
+# Keras's 0.99 remembers some 100 steps; a short run then ends with statistics of weights long gone.
+_BATCH_NORM_MOMENTUM = 0.9
+
 _ROWS_AT_ONCE = 4096
 
 
@@ -113,7 +116,7 @@ def _darkroom_body(images: keras.KerasTensor) -> keras.KerasTensor:
 
 def _convolution(features: keras.KerasTensor, filters: int, *, kernel: int = 3, stride: int = 1) -> keras.KerasTensor:
     features = layers.Conv2D(filters, kernel, strides=stride, padding="same", use_bias=False)(features)
-    return layers.ReLU()(layers.BatchNormalization()(features))
+    return layers.ReLU()(layers.BatchNormalization(momentum=_BATCH_NORM_MOMENTUM)(features))
 
 
 def _to_unit_range(pixels: PixelStatistics) -> keras.Layer:

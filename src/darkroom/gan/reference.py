@@ -19,6 +19,8 @@ FEATURES = 64
 _BATCH_SIZE = 128
 _LEARNING_RATE = 2e-3
 _JUDGE_BATCH_SIZE = 500
+# Keras's 0.99 remembers some 100 steps, too long for a judge that trains for some hundreds.
+_BATCH_NORM_MOMENTUM = 0.9
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,9 @@ def build_reference(image_shape: tuple[int, int, int], classes: int) -> keras.Mo
     x = layers.Rescaling(1 / 127.5, offset=-1)(images)
     for filters, kernel_size in ((32, 5), (64, 3)):
         x = layers.Conv2D(filters, kernel_size, strides=2, padding="same", use_bias=False)(x)
-        x = layers.ReLU()(layers.BatchNormalization()(x))
+        x = layers.ReLU()(layers.BatchNormalization(momentum=_BATCH_NORM_MOMENTUM)(x))
     x = layers.Dense(FEATURES, use_bias=False)(layers.Flatten()(x))
-    features = layers.ReLU(name="features")(layers.BatchNormalization()(x))
+    features = layers.ReLU(name="features")(layers.BatchNormalization(momentum=_BATCH_NORM_MOMENTUM)(x))
     logits = layers.Dense(classes, name="logits")(layers.Dropout(0.3)(features))
     return keras.Model(images, [logits, features], name="reference")
 
