@@ -69,6 +69,7 @@ def execute(run: Path) -> bool:
     os.environ[LOGS_VARIABLE] = str(run / LOGS_NAME)
     os.environ["DARKROOM_GIT_COMMIT"] = job.git_commit
     os.environ["DARKROOM_IMAGE"] = "local"
+    os.environ["DARKROOM_SEED"] = str(job.arguments["seed"])
     events = Events(str(run / EVENTS_NAME))
     settings = tracking.settings(os.environ)
     parent = tracking.open_parent(
@@ -76,7 +77,13 @@ def execute(run: Path) -> bool:
         run.name,
         experiment=job.dataset,
         parameters=job.arguments,
-        tags={"darkroom.git_commit": job.git_commit, "darkroom.run_folder": str(run)},
+        tags={
+            "darkroom.git_commit": job.git_commit,
+            "darkroom.data_md5": job.arguments["data_md5"],
+            "darkroom.seed": str(job.arguments["seed"]),
+            "darkroom.image": "local",
+            "darkroom.run_folder": str(run),
+        },
     )
     if parent:
         os.environ[PARENT_VARIABLE] = parent

@@ -92,10 +92,10 @@ class LiveView:
         return Group(line, self._progress) if self._progress else line
 
 
-def in_words(step: str, metrics: Mapping[str, float]) -> str:
-    """The key numbers of a step as `name value`, short enough for a line."""
+def in_words(step: str, metrics: Mapping[str, float], between: str = "  ") -> str:
+    """The key numbers of a step as `name value`."""
     names = [name for name in KEY_METRICS.get(step, ()) if name in metrics] or list(metrics)[:NUMBERS_SHOWN]
-    return "  ".join(f"{name} {_short(metrics[name])}" for name in names)
+    return between.join(f"{name} {_short(metrics[name])}" for name in names)
 
 
 def _short(value: float) -> str:

@@ -10,6 +10,8 @@ from pipelines.job import LOGS_NAME
 from pipelines.live import in_words
 from pipelines.summary import SUMMARY_NAME, Summary
 
+# Columns of a terminal in which a step's key metrics fit on one line.
+WIDE = 110
 STYLES = {"succeeded": "green", "failed": "red", "interrupted": "yellow"}
 DECISIONS = {"promoted": "green", "challenger": "yellow", "rejected": "red"}
 
@@ -17,7 +19,7 @@ DECISIONS = {"promoted": "green", "challenger": "yellow", "rejected": "red"}
 def show_outcome(console: Console, summary: Summary, run: Path, report: Path) -> None:
     """Print the table of steps, the gate's decisions, what failed and why, and the paths to go to."""
     console.print()
-    console.print(_steps(summary))
+    console.print(_steps(summary, between="  " if console.width >= WIDE else "\n"))
     for model in summary.models:
         aliases = ", ".join(model["aliases"]) or "no alias"
         style = DECISIONS[model["decision"]]
@@ -42,13 +44,13 @@ def show_outcome(console: Console, summary: Summary, run: Path, report: Path) ->
     console.print("  [dim]compare  make ui[/]", highlight=False)
 
 
-def _steps(summary: Summary) -> Table:
+def _steps(summary: Summary, between: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("step", min_width=len("register_model_cnn"))
     table.add_column("outcome", min_width=len("interrupted"))
     table.add_column("seconds", min_width=len("seconds"), justify="right")
     table.add_column("peak MB", min_width=len("peak MB"), justify="right")
-    table.add_column("key metrics", no_wrap=True, overflow="ellipsis")
+    table.add_column("key metrics")
     for step in summary.steps:
         outcome = "cached" if step.cached else step.status
         table.add_row(
@@ -56,7 +58,7 @@ def _steps(summary: Summary) -> Table:
             f"[{STYLES[step.status]}]{outcome}[/]",
             "" if step.seconds is None or step.cached else f"{step.seconds:.1f}",
             "" if step.peak_rss_mb is None else f"{step.peak_rss_mb:.0f}",
-            in_words(step.name, step.metrics),
+            in_words(step.name, step.metrics, between),
         )
     table.add_section()
     table.add_row("whole run", f"[{STYLES[summary.status]}]{summary.status}[/]", f"{summary.wall_seconds:.1f}", "", "")

@@ -2,6 +2,7 @@
 
 import base64
 import csv
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from pipelines.job import Job
 from pipelines.summary import Summary
 
 REPORT_NAME = "report.html"
+FRACTION = re.compile(r"-?\d+\.\d+(e-?\d+)?")
 TEMPLATE_NAME = "report.html.j2"
 
 
@@ -65,7 +67,12 @@ def _table(summary: Summary, step: str, name: str) -> list[list[str]]:
     if file is None:
         return []
     with file.open(encoding="utf-8", newline="") as lines:
-        return list(csv.reader(lines))
+        return [[_shown(cell) for cell in row] for row in csv.reader(lines)]
+
+
+def _shown(cell: str) -> str:
+    """A cell as a person reads it: fractions with four significant digits, all else as it is."""
+    return f"{float(cell):.4g}" if FRACTION.fullmatch(cell) else cell
 
 
 def _output(summary: Summary, step: str, name: str) -> Path | None:

@@ -37,6 +37,7 @@ def evaluate_cnn(
         from darkroom.cnn.evaluate import evaluate, read_confusion
 
         config = running.configure(EvaluateCnnConfig, data_md5, options)
+        running.log_dataset(splits.path, data_md5)
         result = evaluate(Path(model.path), Path(splits.path), Path(evaluation.path), config)
         shutil.copyfile(Path(evaluation.path, "confusion.csv"), confusion.path)
         confusion.log_confusion_matrix(*read_confusion(Path(evaluation.path)))

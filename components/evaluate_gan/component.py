@@ -36,6 +36,7 @@ def evaluate_gan(
         from darkroom.gan.evaluate import evaluate
 
         config = running.configure(EvaluateGanConfig, data_md5, options, seed=seed)
+        running.log_dataset(splits.path, data_md5)
         result = evaluate(Path(model.path), Path(splits.path), Path(evaluation.path), config, on_epoch=running.on_epoch)
         running.log_files(evaluation.path, "evaluation")
         running.log_metrics(result)

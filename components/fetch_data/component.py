@@ -35,6 +35,6 @@ def fetch_data(
         result = fetch(config, Path(dataset.path))
         dataset.metadata["name"] = result.name
         dataset.metadata["md5"] = result.md5
-        running.log_dataset(result.name, result.md5, repository)
+        running.log_dataset(dataset.path, result.md5)
         running.log_metrics({"files": result.files, "bytes": result.bytes})
     return result.md5

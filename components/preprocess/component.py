@@ -34,5 +34,6 @@ def preprocess(
         from darkroom.preprocess import preprocess as write_splits
 
         config = running.configure(PreprocessConfig, data_md5, options, seed=seed)
+        running.log_dataset(dataset.path, data_md5)
         counts = write_splits(Path(dataset.path), config, Path(splits.path))
         running.log_metrics(counts)

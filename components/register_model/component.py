@@ -45,6 +45,7 @@ def register_model(
         from darkroom.registry import RegisterConfig, register
 
         config = running.configure(RegisterConfig, data_md5, options)
+        running.log_dataset(splits.path, data_md5)
         result = register(
             kind,  # type: ignore[arg-type]  # KFP has no literal types
             Path(model.path),

@@ -56,6 +56,7 @@ def train_cnn(
             learning_rate=learning_rate,
             seed=seed,
         )
+        running.log_dataset(splits.path, data_md5)
         result = train(
             Path(splits.path),
             config,

@@ -53,6 +53,7 @@ def train_gan(
             discriminator_learning_rate=discriminator_learning_rate,
             seed=seed,
         )
+        running.log_dataset(splits.path, data_md5)
         result = train(
             Path(splits.path),
             config,

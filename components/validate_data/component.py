@@ -35,6 +35,7 @@ def validate_data(
         from darkroom.validation.validate import check, validate
 
         config = running.configure(ValidateConfig, data_md5, options)
+        running.log_dataset(dataset.path, data_md5)
         result = validate(Path(dataset.path), config, Path(report.path))
         shutil.copyfile(Path(report.path, "index.html"), data_docs.path)
         running.log_files(report.path, "validation")

@@ -24,6 +24,7 @@ from typing import Any, NoReturn, Protocol, TypeVar
 
 from darkroom import tracking
 from darkroom.config import StepConfig
+from darkroom.data.metadata import read_info
 from darkroom.errors import message_for_user
 
 logger = logging.getLogger("darkroom")
@@ -71,9 +72,10 @@ class Step:
         """
         config = model.parse({**options, **values}, where=self.name)
         parameters = config.model_dump()
-        origin = {"step": self.name, "data_md5": data_md5, **provenance()}
+        origin = {"step": self.name, "data_md5": data_md5}
         if "seed" in parameters:
             origin["seed"] = str(parameters["seed"])
+        origin |= provenance()
         tags = {f"darkroom.{name}": value for name, value in origin.items()}
         self._run = self._stack.enter_context(
             tracking.step_run(self.name, tracking.settings(os.environ), parameters=parameters, tags=tags)
@@ -104,9 +106,9 @@ class Step:
         """Keep a file, or all files of a folder, in the MLflow run under `folder`."""
         self.run.log_files(Path(path), folder)
 
-    def log_dataset(self, name: str, md5: str, source: str) -> None:
-        """Name the dataset in the MLflow run; the DVC md5 is its digest."""
-        self.run.log_dataset(name, md5, source)
+    def log_dataset(self, folder: str | Path, data_md5: str) -> None:
+        """Name the dataset in `folder`, raw or preprocessed, in the MLflow run; the DVC md5 is its digest."""
+        self.run.log_dataset(read_info(Path(folder)).name, data_md5, str(folder))
 
     def warn(self, message: str) -> None:
         """Tell the person who runs the pipeline something that does not stop it."""
@@ -174,11 +176,16 @@ class Events:
 
 
 def provenance() -> dict[str, str]:
-    """Which code this process runs: the git commit and the image, as the pipeline or the image states them."""
-    return {
+    """Which code this process runs: the git commit and the image, as the pipeline or the image states them.
+
+    Where the run's seed is stated too, steps that draw no random numbers carry it as well.
+    """
+    stated = {
         "git_commit": os.environ.get("DARKROOM_GIT_COMMIT", "unknown"),
         "image": os.environ.get("DARKROOM_IMAGE", "unknown"),
     }
+    seed = os.environ.get("DARKROOM_SEED")
+    return stated if seed is None else {**stated, "seed": seed}
 
 
 def peak_rss_mb() -> float:

@@ -3,11 +3,14 @@ from pathlib import Path
 
 import pytest
 
+from darkroom.data.digits import write_digits
 from darkroom.errors import ConfigError
+from darkroom.preprocess import preprocess
 from pipelines.config import RunConfig, load
 from pipelines.pipeline import define_pipeline
 
-PARAMETER_FILES = sorted((Path(__file__).parents[2] / "pipelines" / "params").glob("*.yaml"))
+PARAMETERS = Path(__file__).parents[2] / "pipelines" / "params"
+PARAMETER_FILES = sorted(PARAMETERS.glob("*.yaml"))
 
 
 @pytest.mark.parametrize(
@@ -86,3 +89,10 @@ def test_the_pipeline_takes_every_argument_and_has_the_same_defaults() -> None:
 def test_the_parameter_files_load_and_open_with_their_command(file: Path) -> None:
     load(file)
     assert "darkroom run --params" in file.read_text().splitlines()[0] or "make run" in file.read_text().splitlines()[0]
+
+
+def test_the_smoke_run_fits_the_digits_that_a_run_may_fall_back_on(tmp_path: Path) -> None:
+    write_digits(tmp_path / "raw")
+    config = load(PARAMETERS / "smoke.yaml").preprocess
+    counts = preprocess(tmp_path / "raw", config, tmp_path / "splits")
+    assert counts["train"] + counts["validation"] == 10 * (config.images_per_class or 0)

@@ -110,15 +110,16 @@ def test_mlflow_holds_a_parent_and_a_nested_run_per_step(after_first: dict[str, 
     runs = {run["name"]: run for run in after_first["store"]["runs"]}
     parent = runs.pop(after_first["summary"]["run"])
     assert runs.keys() == {*SHARED, *CNN, *GAN}
-    for run in runs.values():
+    for run in (parent, *runs.values()):
         assert run["status"] == "FINISHED"
-        assert run["tags"]["mlflow.parentRunId"] == parent["id"]
         assert run["tags"]["darkroom.git_commit"] == after_first["summary"]["git_commit"]
+        assert run["tags"]["darkroom.seed"] == "0"
         assert run["tags"]["darkroom.image"] == "local"
         assert run["tags"]["darkroom.data_md5"] == after_first["summary"]["data_md5"]
+    for run in runs.values():
+        assert run["tags"]["mlflow.parentRunId"] == parent["id"]
+        assert run["inputs"] == [after_first["summary"]["data_md5"]]
     assert runs["train_cnn"]["params"]["cfg.epochs"] == "1"
-    assert runs["train_cnn"]["tags"]["darkroom.seed"] == "0"
-    assert runs["fetch_data"]["inputs"] == [after_first["summary"]["data_md5"]]
     assert parent["metrics"]["cnn.accuracy"] == after_first["summary"]["cnn"]["accuracy"]
 
 
