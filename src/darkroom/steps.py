@@ -129,8 +129,8 @@ def step(name: str, artifact: MetricsArtifact) -> Iterator[Step]:
     before = signal.signal(signal.SIGTERM, _interrupt)
     started = time.monotonic()
     events.write("start")
-    # Until the step is configured it imports: much is allocated and little becomes garbage. Looking for it costs a second
-    # of six where TensorFlow is imported, and two more when the process ends.
+    # Until the step is configured it imports: much is allocated and little becomes garbage. Looking for it costs a
+    # second of six where TensorFlow is imported, and two more when the process ends.
     gc.disable()
     try:
         with ExitStack() as stack:

@@ -34,6 +34,8 @@ SERVER_PATIENCE = 10.0
 DATABASE_PATIENCE = 60.0
 INTERRUPTED_PATIENCE = 3.0
 MAX_PARAMETERS_PER_CALL = 100
+# Opens the experiment on the pages for training runs; MLflow's pages show those for language models otherwise.
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 _PROCESS_DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
@@ -268,7 +270,7 @@ def experiment_id(client: Any, name: str, artifact_root: Path | None) -> str:
     if found is None:
         location = None if artifact_root is None else artifact_root.as_uri()
         try:
-            return str(client.create_experiment(name, artifact_location=location))
+            return str(client.create_experiment(name, artifact_location=location, tags=EXPERIMENT_TAGS))
         except MlflowException:  # another process was faster; if it was not, the next line says what is wrong
             found = client.get_experiment_by_name(name)
             if found is None:
