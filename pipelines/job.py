@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from darkroom.files import write_json
+
 JOB_NAME = "job.json"
 EVENTS_NAME = "events.jsonl"
 LOGS_NAME = "logs"
@@ -31,7 +33,7 @@ class Job:
 
     def write(self, run: Path) -> None:
         """Save into the run's folder."""
-        (run / JOB_NAME).write_text(json.dumps(asdict(self), indent=2), encoding="utf-8")
+        write_json(run / JOB_NAME, asdict(self))
 
     @classmethod
     def read(cls, run: Path) -> Self:

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from darkroom.files import write_json
 from pipelines.job import Job, read_events
 
 SUMMARY_NAME = "summary.json"
@@ -46,7 +47,7 @@ class Summary:
 
     def write(self, run: Path) -> None:
         """Save as `summary.json` in the run's folder."""
-        (run / SUMMARY_NAME).write_text(json.dumps(asdict(self), indent=2), encoding="utf-8")
+        write_json(run / SUMMARY_NAME, asdict(self))
 
 
 def summarise(run: Path, *, status: str, wall_seconds: float, job: Job) -> Summary:

@@ -35,9 +35,9 @@ def register_model(
         decision: JSON file with name, version, aliases, decision and reasons.
         metrics: The model's version, and 1 or 0 for promoted.
     """
-    import json
     from pathlib import Path
 
+    from darkroom.files import write_json
     from darkroom.steps import provenance, step
 
     with step(f"register_model_{kind}", metrics) as running:
@@ -56,6 +56,6 @@ def register_model(
             run=running.run,
             provenance={"data_md5": data_md5, "seed": str(seed), **provenance()},
         )
-        Path(decision.path).write_text(json.dumps(result.as_dict(), indent=2), encoding="utf-8")
+        write_json(Path(decision.path), result.as_dict())
         running.log_files(decision.path, "decision")
         running.log_metrics({"version": result.version, "promoted": float(result.decision == "promoted")})

@@ -26,6 +26,7 @@ from darkroom import tracking
 from darkroom.config import StepConfig
 from darkroom.data.metadata import read_info
 from darkroom.errors import message_for_user
+from darkroom.files import write_json
 
 logger = logging.getLogger("darkroom")
 
@@ -155,7 +156,7 @@ def step(name: str, artifact: MetricsArtifact) -> Iterator[Step]:
         "outputs": str(Path(artifact.path).resolve().parent),
     }
     # KFP keeps metrics in an artifact's metadata and makes no file; kfp.local's cache counts the artifact as lost then.
-    Path(artifact.path).write_text(json.dumps(record, indent=2), encoding="utf-8")
+    write_json(Path(artifact.path), record)
     events.write("finished", **record)
 
 

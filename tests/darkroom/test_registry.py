@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from darkroom import registry, tracking
-from darkroom.cnn.evaluate import hash_test_split
-from darkroom.data.splits import read_split
+from darkroom import tracking
+from darkroom.data.splits import hash_test_split, read_split
 from darkroom.errors import ConfigError, DataError, RegistryError
+from darkroom.files import sha256_of
 from darkroom.gate import Decision, GateConfig
-from darkroom.registry import Kind, RegisterConfig, Registration, register, rollback
+from darkroom.registry import NETWORK_FILES, Kind, RegisterConfig, Registration, Store, comparison, register, rollback
+from darkroom.registry.store import JOURNAL_PREFIX
 from darkroom.tracking import TrackingSettings, TrackingWarning
 
 STRICT = GateConfig(cnn_min_accuracy=0.999, gan_min_class_agreement=0.999)
@@ -50,7 +51,7 @@ class Shop:
         self.made += 1
         folder = self.folder / f"model-{self.made}"
         folder.mkdir()
-        network = folder / registry.NETWORK_FILES[kind]
+        network = folder / NETWORK_FILES[kind]
         # A comment at the end of a zip archive changes its hash and nothing else.
         network.write_bytes(append_comment((self.networks / network.name).read_bytes(), f"{self.made}".encode()))
         labels = read_split(self.splits, "test").labels
@@ -61,7 +62,7 @@ class Shop:
         figures = {"accuracy": accuracy, "macro_f1": accuracy, "ece": 0.02}
         figures |= {"class_agreement": accuracy, "frechet_distance": distance}
         (folder / "metrics.json").write_text(json.dumps(figures))
-        basis = {"test_sha256": test_sha256 or hash_test_split(self.splits), "model_sha256": registry._sha256(network)}
+        basis = {"test_sha256": test_sha256 or hash_test_split(self.splits), "model_sha256": sha256_of(network)}
         (folder / "evaluation.json").write_text(json.dumps(basis | rests_on))
         return folder
 
@@ -83,7 +84,7 @@ class Shop:
 
     def journal(self, kind: Kind = "cnn") -> list[tuple[str, int]]:
         tags = sorted(self.client.get_registered_model(self.name(kind)).tags.items())
-        entries = [json.loads(text) for key, text in tags if key.startswith(registry.JOURNAL_PREFIX)]
+        entries = [json.loads(text) for key, text in tags if key.startswith(JOURNAL_PREFIX)]
         return [(entry["event"], entry.get("version")) for entry in entries]
 
 
@@ -125,7 +126,7 @@ def test_the_version_holds_signature_input_example_and_evaluation(shop: Shop, tm
     from mlflow.models import Model
 
     shop.register(shop.make())
-    stored = registry._Registry(shop.settings, shop.name())
+    stored = Store(shop.settings, shop.name())
     stored.connect()
     source = stored.download(1, "", tmp_path / "copy")
     model = Model.load(str(source))
@@ -204,7 +205,7 @@ def test_a_champion_of_other_test_images_is_evaluated_on_the_present_ones(shop: 
 def test_without_keras_a_champion_of_other_test_images_is_not_replaced(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "find_spec", lambda name: None)
+    monkeypatch.setattr(comparison, "find_spec", lambda name: None)
     shop.register(shop.make(test_sha256="0" * 64))
     result = shop.register(shop.make())
     assert result.decision == "challenger"
@@ -249,7 +250,7 @@ def test_a_champion_that_changes_during_the_decision_is_decided_about_again(
 ) -> None:
     for accuracy in (0.86, 0.87):
         shop.register(shop.make(accuracy=accuracy))
-    decide, asked = registry.decide_cnn, []
+    decide, asked = comparison.decide_cnn, []
 
     def decide_while_another_promotes(*arguments: Any) -> Decision:
         asked.append(1)
@@ -257,7 +258,7 @@ def test_a_champion_that_changes_during_the_decision_is_decided_about_again(
             shop.client.set_registered_model_alias(shop.name(), "champion", "1")
         return decide(*arguments)
 
-    monkeypatch.setattr(registry, "decide_cnn", decide_while_another_promotes)
+    monkeypatch.setattr(comparison, "decide_cnn", decide_while_another_promotes)
     assert shop.register(shop.make(accuracy=0.97)).decision == "promoted"
     assert len(asked) == 2
     last = max(shop.client.get_registered_model(shop.name()).tags.items())

@@ -1,8 +1,6 @@
 """Evaluate the classifier on the test split."""
 
 import csv
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +11,9 @@ from numpy.typing import NDArray
 from darkroom.cnn import metrics, plots
 from darkroom.cnn.config import EvaluateCnnConfig
 from darkroom.cnn.train import MODEL_FILE
-from darkroom.data.splits import Split, read_split
+from darkroom.data.splits import Split, hash_test_split, read_split
 from darkroom.errors import DataError
+from darkroom.files import sha256_of, write_json
 from darkroom.training import batches, load_model
 
 _PICTURED_IMAGES = 25
@@ -58,17 +57,17 @@ def evaluate(model_dir: Path, splits: Path, destination: Path, config: EvaluateC
     evaluation = measure(predict(model, split, config.batch_size), split.labels, config)
     _write_tables(evaluation, split, destination)
     _write_pictures(evaluation, split, config, destination)
-    _write_json(destination / "metrics.json", evaluation.values)
+    write_json(destination / "metrics.json", evaluation.values)
     provenance = {
         "dataset": split.info.name,
         "test_images": len(split),
         "test_sha256": hash_test_split(splits),
-        "model_sha256": _sha256(model_path),
+        "model_sha256": sha256_of(model_path),
         "parameters": model.count_params(),
         "keras": keras.__version__,
         "config": config.model_dump(),
     }
-    _write_json(destination / "evaluation.json", provenance)
+    write_json(destination / "evaluation.json", provenance)
     return evaluation.values
 
 
@@ -97,11 +96,6 @@ def read_confusion(evaluation: Path) -> tuple[list[str], list[list[int]]]:
     with (evaluation / _CONFUSION_FILE).open(encoding="utf-8", newline="") as file:
         header, *rows = csv.reader(file)
     return header[1:], [[int(count) for count in row[1:]] for row in rows]
-
-
-def hash_test_split(splits: Path) -> str:
-    """What identifies the test split: the SHA-256, in hexadecimal, of labels.npy followed by images.npy."""
-    return _sha256(splits / "test" / "labels.npy", splits / "test" / "images.npy")
 
 
 def _check_match(model: keras.Model, path: Path, split: Split) -> None:
@@ -142,16 +136,3 @@ def _write_pictures(evaluation: Evaluation, split: Split, config: EvaluateCnnCon
         classes,
         destination / "predictions.png",
     )
-
-
-def _write_json(path: Path, values: dict[str, object] | dict[str, float]) -> None:
-    path.write_text(json.dumps(values, indent=2), encoding="utf-8")
-
-
-def _sha256(*paths: Path) -> str:
-    digest = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()

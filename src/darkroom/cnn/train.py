@@ -1,6 +1,5 @@
 """Train the classifier."""
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from darkroom.cnn.config import CnnConfig
 from darkroom.cnn.model import Network, build_network, inference_model, pixel_statistics
 from darkroom.cnn.plots import plot_history
 from darkroom.data.splits import Split, read_split
+from darkroom.files import write_json
 from darkroom.training import (
     OnBatch,
     OnEpoch,
@@ -87,7 +87,7 @@ def train(
     seconds = time.monotonic() - started
 
     save_model(inference_model(network), model_dir / MODEL_FILE)
-    (history_dir / "history.json").write_text(json.dumps(history, indent=2), encoding="utf-8")
+    write_json(history_dir / "history.json", history)
     plot_history(history, history_dir / "history.png")
     return TrainingResult(
         history=history,

@@ -20,6 +20,7 @@ from darkroom.config import StepConfig
 from darkroom.data import versions
 from darkroom.data.metadata import FILE_NAME, DatasetInfo, write_info
 from darkroom.errors import DataError
+from darkroom.files import sha256_of
 
 IN_PLACE = "already in place"
 
@@ -119,8 +120,7 @@ def download(
 def _in_place(path: Path, sha256: str, force: bool) -> bool:
     if not path.exists():
         return False
-    with path.open("rb") as file:
-        actual = hashlib.file_digest(file, "sha256").hexdigest()
+    actual = sha256_of(path)
     if actual != sha256 and not force:
         raise DataError(
             f"{path}: not the pinned file: expected sha256 {sha256}, got {actual}; it is left as it is, "
@@ -166,8 +166,7 @@ def _place(folder: Path, name: str, sha256: str, destination: Path) -> None:
     try:
         with _open_plain(folder, name) as source, part.open("wb") as target:
             shutil.copyfileobj(source, target, 1 << 20)
-        with part.open("rb") as file:
-            actual = hashlib.file_digest(file, "sha256").hexdigest()
+        actual = sha256_of(part)
         if actual != sha256:
             raise DataError(f"{name}: damaged or another file: expected sha256 {sha256}, got {actual}")
         part.replace(destination / name)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from darkroom.data.metadata import DatasetInfo, read_info
 from darkroom.errors import DataError
+from darkroom.files import sha256_of
 
 SplitName = Literal["train", "validation", "test"]
 SPLIT_NAMES: tuple[SplitName, ...] = ("train", "validation", "test")
@@ -58,3 +59,8 @@ def read_split(splits: Path, name: SplitName) -> Split:
     if len(images) != len(labels):
         raise DataError(f"{folder}: images.npy has {len(images)} images, labels.npy has {len(labels)} labels")
     return Split(images=images, labels=labels, info=read_info(Path(splits)))
+
+
+def hash_test_split(splits: Path) -> str:
+    """What identifies the test split: the SHA-256, in hexadecimal, of labels.npy followed by images.npy."""
+    return sha256_of(splits / "test" / "labels.npy", splits / "test" / "images.npy")

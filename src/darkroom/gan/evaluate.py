@@ -1,7 +1,5 @@
 """Judgement of generated images by a fixed classifier of real ones."""
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +9,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from darkroom.data.metadata import DatasetInfo
-from darkroom.data.splits import Split, read_split
+from darkroom.data.splits import Split, hash_test_split, read_split
 from darkroom.errors import DataError
+from darkroom.files import sha256_of, write_json
 from darkroom.gan.config import EvaluateGanConfig
 from darkroom.gan.model import GENERATOR_NAME, count_classes, load_generator
 from darkroom.gan.reference import FEATURES, judge, train_reference
@@ -62,8 +61,8 @@ def evaluate(
         "reference_accuracy": float(np.mean(on_real.labels == test.labels)),
     }
 
-    _write_json(metrics, destination / "metrics.json")
-    _write_json(provenance(path, splits, test.info, config), destination / "evaluation.json")
+    write_json(destination / "metrics.json", metrics)
+    write_json(destination / "evaluation.json", provenance(path, splits, test.info, config))
     table = agreement_per_class(requested, on_generated.labels, test.info)
     table.to_csv(destination / "agreement.csv", index=False, lineterminator="\n")
     shown = grid_labels(len(test.info.classes), config.samples_per_class)
@@ -161,16 +160,11 @@ def provenance(generator_path: Path, splits: Path, info: DatasetInfo, config: Ev
     return {
         "dataset": info.name,
         "test_sha256": hash_test_split(splits),
-        "model_sha256": _sha256(generator_path),
+        "model_sha256": sha256_of(generator_path),
         "reference_features": FEATURES,
         "keras": keras.__version__,
         **config.model_dump(),
     }
-
-
-def hash_test_split(splits: Path) -> str:
-    """What identifies the test split: the SHA-256, in hexadecimal, of labels.npy followed by images.npy."""
-    return _sha256(splits / "test" / "labels.npy", splits / "test" / "images.npy")
 
 
 def _covariance(features: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -182,16 +176,3 @@ def _symmetric_root(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     eigenvalues, vectors = np.linalg.eigh(matrix)
     root: NDArray[np.float64] = (vectors * np.sqrt(np.clip(eigenvalues, 0, None))) @ vectors.T
     return root
-
-
-def _sha256(*paths: Path) -> str:
-    digest = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _write_json(values: dict[str, Any], path: Path) -> None:
-    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

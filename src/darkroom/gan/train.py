@@ -1,6 +1,5 @@
 """Training of the class-conditional GAN."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from darkroom.archive import save_model
 from darkroom.data.metadata import DatasetInfo
 from darkroom.data.splits import Split, read_split
 from darkroom.errors import DataError, TrainingError
+from darkroom.files import write_json
 from darkroom.gan.config import GanConfig
 from darkroom.gan.losses import discriminator_loss, generator_loss
 from darkroom.gan.model import DISCRIMINATOR_NAME, GENERATOR_NAME, build_discriminator, build_generator
@@ -233,7 +233,7 @@ def write_samples(generator: keras.Model, info: DatasetInfo, config: GanConfig, 
 
 def write_history(history: dict[str, list[float]], folder: Path) -> None:
     """Write history.json ({metric: [per epoch]}) and its plot, history.png."""
-    (folder / "history.json").write_text(json.dumps(history, indent=2) + "\n", encoding="utf-8")
+    write_json(folder / "history.json", history)
     epochs = range(1, len(history["generator_loss"]) + 1)
     figure = Figure(figsize=(9, 3.5), layout="constrained")
     losses, accuracy = figure.subplots(1, 2)
