@@ -128,7 +128,7 @@ class Workspace:
 
     def get_digits(self) -> Dataset:
         """Scikit-learn's bundled digits in a DVC repository of their own, for a machine that can get nothing else."""
-        repository = self.runs / DIGITS_NAME
+        repository = (self.runs / DIGITS_NAME).resolve()  # DVC refuses a path through a symbolic link
         if not (repository / PIN_NAME).is_file():
             digits.write_digits(repository / DATA_NAME)
             versions.make_repository(repository)

@@ -14,7 +14,18 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def save_model(model: Any, path: Path) -> None:
-    """Save a Keras model to `path`, a `.keras` file whose bytes depend on the model alone."""
+    """Save a Keras model to `path`, a `.keras` file whose bytes depend on the model alone.
+
+    Raises:
+        OSError: it cannot be written; names `path`.
+    """
+    try:
+        _save(model, path)
+    except OSError as error:  # A full disk shows in writing, and such an error names no file.
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+
+
+def _save(model: Any, path: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent) as scratch:
         saved, clean = Path(scratch, "saved.keras"), Path(scratch, "clean.keras")
         model.save(saved)

@@ -1,7 +1,10 @@
+import errno
+import resource
 from pathlib import Path
 
 import keras
 import numpy as np
+import pytest
 
 from darkroom.archive import save_model
 
@@ -31,3 +34,15 @@ def test_other_weights_are_another_file(tmp_path: Path) -> None:
     model.get_layer("b").bias.assign([1.0, 2.0])
     save_model(model, tmp_path / "after.keras")
     assert (tmp_path / "before.keras").read_bytes() != (tmp_path / "after.keras").read_bytes()
+
+
+def test_a_file_that_cannot_be_written_is_named_and_leaves_nothing(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"model\.keras") as caught:
+            save_model(build(), tmp_path / "model.keras")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.errno == errno.EFBIG
+    assert list(tmp_path.iterdir()) == []

@@ -258,14 +258,28 @@ def download_upstream(dataset: PinnedDataset, scratch: Path) -> Path:
 
     pooch.get_logger().setLevel("ERROR")
     for name, pin in dataset.files.items():
+        address = f"{dataset.upstream}{name}.gz"
         try:
             pooch.retrieve(
-                f"{dataset.upstream}{name}.gz",
+                address,
                 known_hash=f"md5:{pin.upstream_md5}",
                 fname=f"{name}.gz",
                 path=scratch,
                 downloader=pooch.HTTPDownloader(timeout=_UPSTREAM_SECONDS),
             )
-        except (ValueError, OSError) as error:  # a checksum that differs is a ValueError
-            raise DataError(f"{name}.gz: {error}") from error
+        except ValueError as error:  # a checksum that differs
+            raise DataError(f"{address}: {error}") from error
+        except OSError as error:
+            raise DataError(f"{address}: {_download_failure(error)}") from error
     return scratch
+
+
+def _download_failure(error: OSError) -> str:
+    """In a few words: requests spells the whole stack of a failed connection out."""
+    from requests import ConnectionError, Timeout
+
+    if isinstance(error, Timeout):
+        return f"no answer within {_UPSTREAM_SECONDS} seconds"
+    if isinstance(error, ConnectionError):
+        return "the server cannot be reached"
+    return str(error)

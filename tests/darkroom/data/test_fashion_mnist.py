@@ -134,7 +134,7 @@ def test_sources_that_this_machine_lacks_give_a_reason(dataset: PinnedDataset, t
 
 
 def test_upstream_out_of_reach_gives_a_reason(dataset: PinnedDataset, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=rf"{FILES[0]}\.gz: .*localhost"):
+    with pytest.raises(DataError, match=rf"^http://localhost:9/{FILES[0]}\.gz: the server cannot be reached$"):
         subject.download_upstream(dataset, tmp_path)
 
 
