@@ -44,7 +44,7 @@ class CnnConfig(StepConfig):
     )
     weight_decay: float = Field(0.02, ge=0, le=1, description="decoupled, times the learning rate, per step")
     label_smoothing: float = Field(0.05, ge=0, lt=1, description="share of the target spread over all classes")
-    crop_padding: int = Field(2, ge=0, le=16, description="pixels; crops of the padded image shift it by up to as many")
+    crop_padding: int = Field(1, ge=0, le=16, description="pixels; crops of the padded image shift it by up to as many")
     horizontal_flip: bool = Field(True, description="mirror half of the images, where the dataset allows it")
     seed: int = Field(0, ge=0, lt=2**32)
 

@@ -107,9 +107,8 @@ def _darkroom_body(images: keras.KerasTensor) -> keras.KerasTensor:
     """Most of the arithmetic happens at a quarter of the resolution, which is what makes it quick on a CPU."""
     features = _convolution(images, 32, kernel=5, stride=2)
     features = _convolution(features, 64, stride=2)
-    features = _convolution(features, 128)
+    features = _convolution(features, 64)
     features = layers.MaxPooling2D(padding="same")(features)
-    features = _convolution(features, 128)
     features = _convolution(features, 128)
     return layers.Flatten()(features)
 
