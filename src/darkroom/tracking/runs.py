@@ -1,119 +1,23 @@
-"""Tracking: one MLflow run per pipeline run, one nested run per step. Best effort by design.
+"""What is recorded: the run of a whole pipeline run, and of each of its steps."""
 
-A step must neither fail nor wait for minutes because a tracking server is slow or gone. So everything that a step
-records is handed to one background thread that sends it in order; the step itself waits only when its run is opened
-and when it is closed, and never longer than `TrackingSettings.patience` seconds in all. When that is used up, or MLflow
-answers with an error, a `TrackingWarning` says so once and the step goes on with a run that accepts everything and
-records nothing.
-
-Only MLflow's client interface is used, never `mlflow.start_run`: there is no active run in the process, so MLflow has
-nothing to take `MLFLOW_RUN_ID` from, nor a stray run to open.
-"""
-
-import logging
 import math
-import os
-import queue
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
+
+from darkroom.tracking.courier import Courier, TrackingWarning
+from darkroom.tracking.environment import TrackingSettings
 
 RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
 Metrics = Mapping[str, float]
 
-DATABASE_NAME = "mlflow.db"
-ARTIFACTS_NAME = "mlartifacts"
-SERVER_PATIENCE = 10.0
-# A new database is migrated when it is first opened: 3 s on two idle cores, several times that on busy ones.
-DATABASE_PATIENCE = 60.0
 INTERRUPTED_PATIENCE = 3.0
 MAX_PARAMETERS_PER_CALL = 100
 # Opens the experiment on the pages for training runs; MLflow's pages show those for language models otherwise.
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
-_PROCESS_DEFAULTS = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-}
-
-_T = TypeVar("_T")
-
-
-class TrackingWarning(UserWarning):
-    """Something was not recorded in MLflow; the step itself goes on."""
-
-
-@dataclass(frozen=True)
-class TrackingSettings:
-    """Where runs go. `run_id` names a run that exists and is resumed; `parent_run_id` one to open nested runs below.
-
-    `patience` is the longest time in seconds that one step waits for MLflow in all. With `enabled` false nothing is
-    recorded.
-    """
-
-    tracking_uri: str
-    run_id: str | None = None
-    parent_run_id: str | None = None
-    experiment: str = "darkroom"
-    patience: float = SERVER_PATIENCE
-    enabled: bool = True
-
-    @property
-    def artifact_root(self) -> Path | None:
-        """Where a new experiment of an SQLite store keeps its files: beside the database; None for a server."""
-        database = self.tracking_uri.removeprefix("sqlite:///")
-        return None if database == self.tracking_uri else Path(database).absolute().parent / ARTIFACTS_NAME
-
-
-def settings(environment: Mapping[str, str], directory: Path | None = None) -> TrackingSettings:
-    """Resolve where this process records, from the variables in `environment`, in this order.
-
-    1. `MLFLOW_RUN_ID`: Kubeflow's own MLflow integration opened the run; it is resumed.
-    2. `MLFLOW_TRACKING_URI`: a run is opened, nested below `DARKROOM_PARENT_RUN_ID` where that is set.
-    3. Otherwise an SQLite database in `directory`, by default the working directory.
-
-    `MLFLOW_EXPERIMENT_NAME` names the experiment of runs that have no parent. `DARKROOM_TRACKING=off` records nothing.
-    """
-    folder = Path() if directory is None else directory
-    uri = environment.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder.absolute() / DATABASE_NAME}"
-    return TrackingSettings(
-        tracking_uri=uri,
-        run_id=environment.get("MLFLOW_RUN_ID") or None,
-        parent_run_id=environment.get("DARKROOM_PARENT_RUN_ID") or None,
-        experiment=environment.get("MLFLOW_EXPERIMENT_NAME") or TrackingSettings.experiment,
-        patience=DATABASE_PATIENCE if uri.startswith("sqlite:") else SERVER_PATIENCE,
-        enabled=environment.get("DARKROOM_TRACKING", "").lower() != "off",
-    )
-
-
-def connect(tracking_uri: str) -> Any:
-    """A `mlflow.MlflowClient` that does not wait for minutes for a server that is gone."""
-    _import_mlflow()
-    from mlflow import MlflowClient
-
-    return MlflowClient(tracking_uri)
-
-
-def _import_mlflow() -> None:
-    """Import MLflow, which costs 1.8 s and so is not done at the top, with limits and without telemetry.
-
-    MLflow takes these settings from the process environment alone, and by default it retries a request for four
-    minutes. What a person has set there wins.
-    """
-    for variable, value in _PROCESS_DEFAULTS.items():
-        os.environ.setdefault(variable, value)
-    import mlflow  # noqa: F401
-
-    for chatty in ("mlflow.store.db.utils", "alembic"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
 class StepRun:
@@ -122,7 +26,7 @@ class StepRun:
     `run_id` is None where nothing is recorded; `settings` say where the run would have gone.
     """
 
-    def __init__(self, courier: "_Courier", run_id: str | None) -> None:
+    def __init__(self, courier: Courier, run_id: str | None) -> None:
         self.run_id = run_id
         self.settings = courier.settings
         self._courier = courier
@@ -183,7 +87,7 @@ def step_run(
     Parameters get the prefix `cfg.`, nested ones dots: Kubeflow logs its own under bare names. The status becomes
     FINISHED, FAILED when the body raises, KILLED when it is interrupted.
     """
-    courier = _Courier(settings)
+    courier = Courier(settings)
     run = StepRun(courier, courier.ask(lambda client: _open_step_run(client, step, settings, _tags(tags))))
     status: RunStatus = "FINISHED"
     try:
@@ -218,7 +122,7 @@ def open_parent(
         identifier = experiment_id(client, experiment, settings.artifact_root)
         return str(client.create_run(identifier, run_name=name, tags=_tags(tags)).info.run_id)
 
-    courier = _Courier(settings)
+    courier = Courier(settings)
     run = StepRun(courier, courier.ask(create))
     run._log_parameters(parameters)
     courier.close()
@@ -229,7 +133,7 @@ def close_parent(settings: TrackingSettings, run_id: str | None, status: RunStat
     """Record the pipeline's final figures and close the run that `open_parent` opened; nothing to do for None."""
     if run_id is None:
         return
-    courier = _Courier(settings)
+    courier = Courier(settings)
     run = StepRun(courier, run_id)
     run.log_metrics(metrics)
     run._terminate(status)
@@ -256,7 +160,7 @@ def log_cached_step(
         client.set_terminated(run_id, "FINISHED")
         return run_id
 
-    courier = _Courier(settings)
+    courier = Courier(settings)
     run_id = courier.ask(copy)
     courier.close()
     return run_id
@@ -341,64 +245,3 @@ def _finite(metrics: Metrics) -> dict[str, float]:
 
 def _milliseconds() -> int:
     return int(time.time() * 1000)
-
-
-class _Courier:
-    """Sends requests to MLflow, in order, from a thread of its own; gives up for good at the first failure."""
-
-    def __init__(self, settings: TrackingSettings) -> None:
-        self.patience = settings.patience
-        self.settings = settings
-        self._requests: queue.SimpleQueue[tuple[Callable[[Any], Any], Future[Any]] | None] = queue.SimpleQueue()
-        self._gave_up = not settings.enabled
-        if settings.enabled:
-            _import_mlflow()  # here, so that the time it takes is not held against the server
-            # A daemon: a request that hangs must not keep the process of a finished step alive.
-            threading.Thread(target=self._deliver, name="darkroom-tracking", daemon=True).start()
-
-    def send(self, request: Callable[[Any], _T]) -> Future[_T]:
-        """Queue a request, which gets the client."""
-        answer: Future[_T] = Future()
-        if not self._gave_up:
-            self._requests.put((request, answer))
-        return answer
-
-    def ask(self, request: Callable[[Any], _T]) -> _T | None:
-        """Queue a request and wait for its answer; None, and a warning, when there is none within the patience left."""
-        answer = self.send(request)
-        if self._gave_up:
-            return None
-        start = time.monotonic()
-        try:
-            return answer.result(self.patience)
-        except TimeoutError:
-            self._give_up(f"no answer within {self.settings.patience:g} s")
-        except Exception as failure:  # whatever MLflow, its database or its artifact store raise
-            self._give_up(f"{type(failure).__name__}: {str(failure).partition(chr(10))[0]}")
-        finally:
-            self.patience = max(0.0, self.patience - (time.monotonic() - start))
-        return None
-
-    def close(self) -> None:
-        """Wait until everything is sent, as far as patience goes."""
-        self.ask(lambda client: None)
-        self._requests.put(None)
-
-    def _give_up(self, why: str) -> None:
-        self._gave_up = True
-        message = f"MLflow at {self.settings.tracking_uri}: {why}. Nothing more of this run is recorded there."
-        warnings.warn(message, TrackingWarning, stacklevel=2)
-
-    def _deliver(self) -> None:
-        client = None
-        failure: Exception | None = None
-        while (item := self._requests.get()) is not None:
-            request, answer = item
-            try:
-                if failure is None:
-                    client = client or connect(self.settings.tracking_uri)
-                    answer.set_result(request(client))
-            except Exception as error:
-                failure = error
-            if failure is not None:
-                answer.set_exception(failure)
