@@ -13,7 +13,7 @@ export DO_NOT_TRACK := true
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data run smoke test test-slow lint format ui compile lock clean
+.PHONY: help setup data run smoke test test-slow lint format bench ui compile lock clean
 
 help:  ## Show this menu
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ lint: setup  ## Check style and types
 
 format: setup  ## Put the code into shape
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+bench: setup data  ## Measure, side by side, and write benchmarks/results.md (half an hour)
+	@$(BIN)/python -m benchmarks
 
 ui: setup  ## Start MLflow's web page on this machine
 	@$(BIN)/darkroom ui

@@ -1,0 +1,1 @@
+"""Measurements, as ratios against a reference that is measured beside them. `make bench` runs them all."""
