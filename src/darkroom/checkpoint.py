@@ -42,12 +42,14 @@ def save_checkpoint(path: Path, state: TrainingState) -> None:
         OSError: it cannot be written; the former checkpoint is still there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    arrays = {f"{group}/{i:05d}": a for group, values in state.arrays.items() for i, a in enumerate(values)}
-    progress = np.frombuffer(json.dumps(state.progress).encode(), dtype=np.uint8)
+    arrays: dict[str, Any] = {
+        f"{group}/{i:05d}": value for group, values in state.arrays.items() for i, value in enumerate(values)
+    }
+    arrays[_PROGRESS] = np.frombuffer(json.dumps(state.progress).encode(), dtype=np.uint8)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with unfinished.open("wb") as file:
-            np.savez(file, **arrays, **{_PROGRESS: progress})
+            np.savez(file, **arrays)
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(path)
