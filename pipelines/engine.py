@@ -19,8 +19,8 @@ from typing import NoReturn
 from kfp import local
 
 from darkroom import tracking
-from darkroom.steps import EVENTS_VARIABLE, LOGS_VARIABLE, Events
-from pipelines.job import ARTIFACTS_NAME, EVENTS_NAME, LOGS_NAME, Job, read_events
+from darkroom.steps import CHECKPOINTS_VARIABLE, EVENTS_VARIABLE, LOGS_VARIABLE, Events
+from pipelines.job import ARTIFACTS_NAME, CHECKPOINTS_NAME, EVENTS_NAME, LOGS_NAME, Job, read_events
 from pipelines.pipeline import BRANCHES, Branch, define_pipeline
 from pipelines.placement import LaptopPlacement
 
@@ -67,6 +67,7 @@ def execute(run: Path) -> bool:
     job = Job.read(run)
     os.environ[EVENTS_VARIABLE] = str(run / EVENTS_NAME)
     os.environ[LOGS_VARIABLE] = str(run / LOGS_NAME)
+    os.environ.setdefault(CHECKPOINTS_VARIABLE, str(Path(job.cache).with_name(CHECKPOINTS_NAME)))
     os.environ["DARKROOM_GIT_COMMIT"] = job.git_commit
     os.environ["DARKROOM_IMAGE"] = "local"
     os.environ["DARKROOM_SEED"] = str(job.arguments["seed"])

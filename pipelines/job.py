@@ -19,6 +19,8 @@ EVENTS_NAME = "events.jsonl"
 LOGS_NAME = "logs"
 ARTIFACTS_NAME = "artifacts"
 ENGINE_LOG_NAME = "engine.log"
+# Beside the cache: what a stopped run leaves there is for the next one.
+CHECKPOINTS_NAME = ".checkpoints"
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def save_checkpoint(path: Path, state: TrainingState) -> None:
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with unfinished.open("wb") as file:
-            np.savez(file, **arrays)
+            np.savez(file, allow_pickle=False, **arrays)
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(path)
@@ -61,7 +61,7 @@ def save_checkpoint(path: Path, state: TrainingState) -> None:
 def load_checkpoint(path: Path) -> TrainingState | None:
     """Read the checkpoint at `path`; None where there is none, or a damaged one, about which a warning is given."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             progress = json.loads(file[_PROGRESS].tobytes())
             arrays: dict[str, list[NDArray[Any]]] = {}
             for name in sorted(set(file.files) - {_PROGRESS}):

@@ -5,9 +5,13 @@ local run sets two variables besides, and gets more:
 
 - `DARKROOM_EVENTS`: a file to which every step appends one JSON object per line, for the live view;
 - `DARKROOM_LOGS`: a folder in which each step's output goes to a file of its own.
+
+`DARKROOM_CHECKPOINTS` names a folder that outlives a killed step, in which training keeps its state. A local run sets
+it; on a cluster it is where a volume is mounted.
 """
 
 import gc
+import hashlib
 import json
 import logging
 import os
@@ -32,6 +36,7 @@ logger = logging.getLogger("darkroom")
 
 EVENTS_VARIABLE = "DARKROOM_EVENTS"
 LOGS_VARIABLE = "DARKROOM_LOGS"
+CHECKPOINTS_VARIABLE = "DARKROOM_CHECKPOINTS"
 
 Config = TypeVar("Config", bound=StepConfig)
 
@@ -84,6 +89,22 @@ class Step:
         gc.freeze()
         gc.enable()
         return config
+
+    def checkpoint(self, config: StepConfig, data_md5: str) -> Path | None:
+        """The file that keeps a training run's state; None where no folder outlives this process.
+
+        Its name holds a digest of all that the outcome depends on, configuration, data and code, so that only the
+        same training finds it again.
+        """
+        folder = os.environ.get(CHECKPOINTS_VARIABLE)
+        if not folder:
+            return None
+        code = os.environ.get("DARKROOM_CODE_DIGEST") or provenance()["git_commit"]
+        content = json.dumps([self.name, config.model_dump(), data_md5, code], sort_keys=True)
+        path = Path(folder, f"{self.name}-{hashlib.sha256(content.encode()).hexdigest()[:16]}.npz")
+        if path.is_file():
+            self.warn(f"an interrupted training is continued, from {path}")
+        return path
 
     def on_batch(self, epoch: int, epochs: int, batch: int, batches: int, metrics: Mapping[str, float]) -> None:
         """Report progress within an epoch."""

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +129,12 @@ def check_finite(name: str, value: float, *, epoch: int, batch: int) -> None:
         raise TrainingError(
             f"training diverged: {name} is {value} in epoch {epoch}, batch {batch}; a lower learning rate may help"
         )
+
+
+def assign(variables: Sequence[keras.Variable], values: Sequence[NDArray[Any]]) -> None:
+    """Give variables the values that a checkpoint holds for them, in the same order."""
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
 
 
 def load_model(path: Path) -> keras.Model:

@@ -34,6 +34,26 @@ class RandomCrop(keras.Layer):  # type: ignore[misc]  # Keras has no types
         return tf.gather(tf.gather(padded, rows, axis=1, batch_dims=1), columns, axis=2, batch_dims=1)
 
 
+class RandomFlip(keras.Layer):  # type: ignore[misc]  # Keras has no types
+    """Mirrors half of the images left to right.
+
+    Keras's own RandomFlip works in floating point, which costs a fifth of a training step on a CPU. Inputs and outputs:
+    [B, H, W, C] of any type. Outside training the images pass unchanged.
+    """
+
+    def __init__(self, *, seed: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Mirror some of `images`."""
+        if not training:
+            return images
+        size = keras.ops.shape(images)[0]
+        mirrored = keras.random.uniform((size, 1, 1, 1), seed=self.seed_generator) < 0.5
+        return tf.where(mirrored, images[:, :, ::-1], images)
+
+
 def augmentation_layers(*, crop_padding: int, horizontal_flip: bool, seed: int) -> list[keras.Layer]:
     """The layers to put before a network that takes raw uint8 images; none where both are off."""
     layers: list[keras.Layer] = []
@@ -41,5 +61,5 @@ def augmentation_layers(*, crop_padding: int, horizontal_flip: bool, seed: int) 
         layers.append(RandomCrop(crop_padding, seed=seed, dtype="uint8"))
     if horizontal_flip:
         # Another seed than the crop's: with the same one, an image's mirroring would follow from its shift.
-        layers.append(keras.layers.RandomFlip("horizontal", seed=seed + 1, dtype="uint8"))
+        layers.append(RandomFlip(seed=seed + 1, dtype="uint8"))
     return layers

@@ -5,7 +5,8 @@ normalise differently. Its head is logits or softmax, as `Network.from_logits` s
 saved is always `inference_model(network)`: raw images in, class probabilities out.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import keras
@@ -13,7 +14,8 @@ import numpy as np
 from keras import layers
 from numpy.typing import NDArray
 
-from darkroom.cnn.config import Architecture
+from darkroom.cnn.backbone import extract_features
+from darkroom.cnn.config import Architecture, CnnConfig
 from darkroom.errors import ConfigError
 
 # Keras's 0.99 remembers some 100 steps; a short run then ends with statistics of weights long gone.
@@ -32,10 +34,14 @@ class PixelStatistics:
 
 @dataclass(frozen=True)
 class Network:
-    """A network to train: images [B, H, W, C] uint8 to [B, classes], logits or probabilities."""
+    """A network to train: images [B, H, W, C] uint8 to [B, classes], logits or probabilities.
+
+    backbone: the part of it that came with weights, where there is one.
+    """
 
     model: keras.Model
     from_logits: bool
+    backbone: keras.Model | None = None
 
 
 @dataclass(frozen=True)
@@ -61,26 +67,63 @@ def pixel_statistics(images: NDArray[np.uint8]) -> PixelStatistics:
 
 
 def build_network(
-    architecture: Architecture, image_shape: tuple[int, int, int], classes: int, pixels: PixelStatistics
+    config: CnnConfig,
+    image_shape: tuple[int, int, int],
+    classes: int,
+    pixels: PixelStatistics,
+    *,
+    policy: str = "float32",
+    pretrained: bool = True,
 ) -> Network:
-    """Build an untrained network; its initial weights come from Keras's global seed.
+    """Build an untrained network; its initial weights come from Keras's global seed, a backbone's from its file.
 
-    `image_shape` is height, width, channels; `pixels` are the statistics of the training images.
+    `image_shape` is height, width, channels; `pixels` are the statistics of the training images; `policy` is Keras's
+    dtype policy, such as mixed_bfloat16. With `pretrained` false a backbone's weights are random, to be overwritten.
 
     Raises:
-        ConfigError: the images are too small for the architecture.
+        ConfigError: the images are too small for the architecture, or a backbone's weights cannot be had.
     """
-    design = _DESIGNS[architecture]
+    with dtype_policy(policy):
+        images = keras.Input(image_shape, dtype="uint8", name="images")
+        if config.backbone is not None:
+            features, backbone = extract_features(images, config.backbone, pretrained=pretrained)
+            return Network(_with_head(images, features, classes, config, from_logits=True), True, backbone)
+        design = _DESIGNS[config.architecture]
+        _check_size(config.architecture, design, image_shape)
+        features = design.body(design.normalise(pixels)(images))
+        return Network(
+            _with_head(images, features, classes, config, from_logits=design.from_logits), design.from_logits
+        )
+
+
+def _with_head(
+    images: keras.KerasTensor, features: keras.KerasTensor, classes: int, config: CnnConfig, *, from_logits: bool
+) -> keras.Model:
+    if config.dropout:
+        features = layers.Dropout(config.dropout, seed=config.seed)(features)
+    # In float32 under every policy: a softmax in less precision loses small probabilities.
+    head = layers.Dense(classes, activation=None if from_logits else "softmax", dtype="float32", name="head")
+    return keras.Model(images, head(features), name=config.architecture)
+
+
+def _check_size(architecture: str, design: _Design, image_shape: tuple[int, int, int]) -> None:
     height, width, _ = image_shape
     if min(height, width) < design.smallest_side:
         raise ConfigError(
             f"architecture: {architecture} needs images of at least {design.smallest_side} x {design.smallest_side} "
             f"pixels, got {height} x {width}"
         )
-    images = keras.Input(image_shape, dtype="uint8", name="images")
-    features = design.body(design.normalise(pixels)(images))
-    head = layers.Dense(classes, activation=None if design.from_logits else "softmax", name="head")
-    return Network(keras.Model(images, head(features), name=architecture), design.from_logits)
+
+
+@contextmanager
+def dtype_policy(name: str) -> Iterator[None]:
+    """Build layers under one of Keras's dtype policies."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def inference_model(network: Network) -> keras.Model:

@@ -22,11 +22,8 @@ def test_a_given_value_wins_over_the_recipe():
 
 def test_recipes_name_every_architecture_and_known_fields_only():
     for architecture, recipe in RECIPES.items():
-        assert CnnConfig(architecture=architecture).model_dump() == {
-            **CnnConfig().model_dump(),
-            **recipe,
-            "architecture": architecture,
-        }
+        whole = {**CnnConfig().model_dump(), **recipe, "architecture": architecture}
+        assert CnnConfig(architecture=architecture) == CnnConfig(**whole)
 
 
 def test_a_dumped_config_reads_back_the_same():
@@ -37,7 +34,11 @@ def test_a_dumped_config_reads_back_the_same():
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("architecture", "resnet", r"cnn\.architecture: .*'darkroom_cnn', 'mnist_cnn' or 'cifar_cnn', got 'resnet'"),
+        (
+            "architecture",
+            "resnet",
+            r"cnn\.architecture: .*'mnist_cnn', 'cifar_cnn' or 'backbone', got 'resnet'",
+        ),
         ("optimizer", "lion", r"cnn\.optimizer: .*'adam', 'adamw', 'rmsprop' or 'sgd', got 'lion'"),
         ("architecture", ["mnist_cnn"], r"cnn\.architecture: "),
         ("epochs", 0, r"cnn\.epochs: .*greater than or equal to 1, got 0"),
@@ -46,12 +47,30 @@ def test_a_dumped_config_reads_back_the_same():
         ("learning_rate", float("nan"), r"cnn\.learning_rate: "),
         ("label_smoothing", 1.0, r"cnn\.label_smoothing: .*less than 1"),
         ("crop_padding", -1, r"cnn\.crop_padding: "),
-        ("dropout", 0.5, r"cnn\.dropout: unknown parameter; known here: architecture, "),
+        ("momentum", 0.5, r"cnn\.momentum: unknown parameter; known here: architecture, "),
     ],
 )
 def test_a_wrong_value_is_named_with_its_rule(field, value, message):
     with pytest.raises(ConfigError, match=message):
         CnnConfig.parse({field: value}, where="cnn", strict=True)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"backbone": {}}, "backbone belongs to the architecture backbone, and to no other"),
+        ({"architecture": "backbone", "backbone": None}, "backbone belongs to the architecture backbone"),
+        (
+            {"architecture": "backbone", "epochs": 2, "backbone": {"frozen_epochs": 3}},
+            "frozen_epochs must not exceed epochs, which is 2",
+        ),
+        ({"architecture": "backbone", "backbone": {"name": "VGG16"}}, r"cnn\.backbone\.name: .*got 'VGG16'"),
+        ({"architecture": "backbone", "backbone": {"sise": 64}}, r"cnn\.backbone\.sise: unknown parameter"),
+    ],
+)
+def test_a_combination_that_cannot_work_is_refused(values, message):
+    with pytest.raises(ConfigError, match=message):
+        CnnConfig.parse(values, where="cnn", strict=True)
 
 
 def test_evaluation_refuses_a_single_calibration_bin():

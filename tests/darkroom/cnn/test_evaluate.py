@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
-from darkroom.cnn.config import EvaluateCnnConfig
+from darkroom.cnn.config import CnnConfig, EvaluateCnnConfig
 from darkroom.cnn.evaluate import evaluate, predict, read_confusion
 from darkroom.cnn.model import PixelStatistics, build_network, inference_model
 from darkroom.data.splits import read_split
@@ -20,7 +20,7 @@ CONFIG = EvaluateCnnConfig(batch_size=64)
 @pytest.fixture(scope="module")
 def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("untrained")
-    network = build_network("darkroom_cnn", (28, 28, 1), 10, PixelStatistics((40.0,), (5000.0,)))
+    network = build_network(CnnConfig(), (28, 28, 1), 10, PixelStatistics((40.0,), (5000.0,)))
     inference_model(network).save(folder / "model.keras")
     return folder
 
@@ -82,7 +82,7 @@ def test_a_damaged_model_is_named(tiny_splits: Path, tmp_path: Path):
 
 
 def test_a_model_for_other_images_is_refused(tiny_splits: Path, tmp_path: Path):
-    network = build_network("darkroom_cnn", (8, 8, 1), 3, PixelStatistics((40.0,), (5000.0,)))
+    network = build_network(CnnConfig(), (8, 8, 1), 3, PixelStatistics((40.0,), (5000.0,)))
     inference_model(network).save(tmp_path / "model.keras")
     with pytest.raises(DataError, match=r"takes images of shape \(8, 8, 1\) and knows 3 classes, the test split"):
         evaluate(tmp_path, tiny_splits, tmp_path / "evaluation", CONFIG)

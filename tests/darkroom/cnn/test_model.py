@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from darkroom.cnn import model
+from darkroom.cnn.config import CnnConfig
 from darkroom.cnn.model import Network, PixelStatistics, build_network, inference_model, pixel_statistics
 from darkroom.errors import ConfigError
 
@@ -32,7 +33,7 @@ TUTORIAL_LAYERS = [
 
 
 def test_mnist_cnn_is_the_tutorial_network():
-    network = build_network("mnist_cnn", (28, 28, 1), 10, GREY)
+    network = build_network(CnnConfig(architecture="mnist_cnn"), (28, 28, 1), 10, GREY)
     assert layer_names(network) == TUTORIAL_LAYERS
     convolutions = [layer for layer in network.model.layers if isinstance(layer, keras.layers.Conv2D)]
     assert [layer.filters for layer in convolutions] == [32, 64, 64]
@@ -44,7 +45,7 @@ def test_mnist_cnn_is_the_tutorial_network():
 
 
 def test_cifar_cnn_is_the_tutorial_network_with_logits():
-    network = build_network("cifar_cnn", (32, 32, 3), 10, COLOUR)
+    network = build_network(CnnConfig(architecture="cifar_cnn"), (32, 32, 3), 10, COLOUR)
     assert layer_names(network) == TUTORIAL_LAYERS
     assert network.model.layers[-1].activation is keras.activations.linear
     assert network.from_logits
@@ -63,7 +64,7 @@ def test_cifar_cnn_is_the_tutorial_network_with_logits():
     ],
 )
 def test_the_saved_model_takes_raw_images_and_gives_probabilities(architecture, shape, tmp_path):
-    network = build_network(architecture, shape, 10, GREY if shape[-1] == 1 else COLOUR)
+    network = build_network(CnnConfig(architecture=architecture), shape, 10, GREY if shape[-1] == 1 else COLOUR)
     inference_model(network).save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     images = raw_images(shape)
@@ -80,13 +81,13 @@ def test_the_saved_model_takes_raw_images_and_gives_probabilities(architecture, 
 @pytest.mark.parametrize("architecture", ["mnist_cnn", "cifar_cnn"])
 def test_images_too_small_for_the_tutorial_networks_are_refused(architecture):
     with pytest.raises(ConfigError, match=rf"{architecture} needs images of at least 18 x 18 pixels, got 8 x 20"):
-        build_network(architecture, (8, 20, 1), 10, GREY)
+        build_network(CnnConfig(architecture=architecture), (8, 20, 1), 10, GREY)
 
 
 def test_the_tutorial_networks_leave_nothing_of_a_smaller_image(monkeypatch):
     monkeypatch.setitem(model._DESIGNS, "mnist_cnn", replace(model._DESIGNS["mnist_cnn"], smallest_side=1))
     with pytest.raises(ValueError, match="output size"):
-        build_network("mnist_cnn", (17, 17, 1), 10, GREY)
+        build_network(CnnConfig(architecture="mnist_cnn"), (17, 17, 1), 10, GREY)
 
 
 def test_pixel_statistics_are_those_of_each_channel():
@@ -97,6 +98,6 @@ def test_pixel_statistics_are_those_of_each_channel():
 
 
 def test_darkroom_cnn_standardises_with_the_given_statistics():
-    network = build_network("darkroom_cnn", (8, 8, 1), 10, GREY)
+    network = build_network(CnnConfig(), (8, 8, 1), 10, GREY)
     standardised = network.model.get_layer("standardise")(np.full((1, 8, 8, 1), 70, dtype=np.uint8))
     np.testing.assert_allclose(np.asarray(standardised), 0, atol=1e-6)
