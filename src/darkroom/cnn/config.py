@@ -19,6 +19,7 @@ _TUTORIAL_RECIPE = {
     "schedule": "constant",
     "weight_decay": 0.0,
     "label_smoothing": 0.0,
+    "dropout": 0.0,
     "crop_padding": 0,
     "horizontal_flip": False,
 }
@@ -54,7 +55,7 @@ class CnnConfig(StepConfig):
 
     architecture: Architecture = "darkroom_cnn"
     optimizer: OptimizerName = "adamw"
-    epochs: int = Field(7, ge=1, le=1000)
+    epochs: int = Field(10, ge=1, le=1000)
     batch_size: int = Field(128, ge=1, le=4096, description="images per step")
     learning_rate: float = Field(5e-3, gt=0, le=10, description="peak of the schedule")
     schedule: Schedule = Field(
@@ -63,11 +64,11 @@ class CnnConfig(StepConfig):
     )
     weight_decay: float = Field(0.02, ge=0, le=1, description="decoupled, times the learning rate, per step")
     label_smoothing: float = Field(0.05, ge=0, lt=1, description="share of the target spread over all classes")
-    dropout: float = Field(0.0, ge=0, lt=1, description="share of the features that the head does not see in training")
+    dropout: float = Field(0.2, ge=0, lt=1, description="share of the features that the head does not see in training")
     class_weights: Literal["equal", "balanced"] = Field(
         "equal", description="balanced: an image counts inversely to the number of training images of its class"
     )
-    crop_padding: int = Field(1, ge=0, le=16, description="pixels; crops of the padded image shift it by up to as many")
+    crop_padding: int = Field(0, ge=0, le=16, description="pixels; crops of the padded image shift it by up to as many")
     horizontal_flip: bool = Field(True, description="mirror half of the images, where the dataset allows it")
     patience: int | None = Field(
         None, ge=1, description="epochs without a lower validation loss before training stops; the best epoch is kept"
