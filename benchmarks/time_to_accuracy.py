@@ -26,11 +26,11 @@ def run() -> Table:
     return Table(
         title="Classifier: time to accuracy",
         notes=(
-            f"The tutorial script is `mnist_cnn` with plain Keras: Adam, batch 64, {TUTORIAL_EPOCHS} epochs of `fit` on\n"
-            "all 60,000 training images. Darkroom trains `darkroom_cnn` with its default recipe on the 54,000 that\n"
-            "validation leaves, for as many epochs as it takes to be as accurate on the 10,000 test images, and for as\n"
-            "many as fit into the script's time. Seconds are those of `fit`, or of Darkroom's whole `train`, validation\n"
-            "and saving included; imports count on neither side."
+            f"The tutorial script is `mnist_cnn` with plain Keras: Adam, batch 64, {TUTORIAL_EPOCHS} epochs of `fit`\n"
+            "on all 60,000 training images. Darkroom trains `darkroom_cnn` with its default recipe on the 54,000\n"
+            "that validation leaves, for as many epochs as it takes to be as accurate on the 10,000 test images, and\n"
+            "for as many as fit into the script's time. Seconds are those of `fit`, or of Darkroom's whole `train`,\n"
+            "validation and saving included; imports count on neither side."
         ),
         columns=("seed", "tutorial script", "Darkroom, as accurate", "share of time", "Darkroom, same time", "points"),
         rows=[
