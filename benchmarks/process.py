@@ -12,7 +12,9 @@ ROOT = Path(__file__).parents[1]
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2", "GX_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "true"}
 
 _CHILD = """
-import importlib, json, resource, sys, time
+import importlib, json, sys, time
+
+from darkroom.memory import peak_rss_mb
 
 module, _, name = sys.argv[1].partition(":")
 imported = time.perf_counter()
@@ -20,8 +22,8 @@ function = getattr(importlib.import_module(module), name)
 started = time.perf_counter()
 value = function(*sys.argv[2:])
 ended = time.perf_counter()
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
-print(json.dumps({"value": value, "seconds": ended - started, "imports": started - imported, "peak_rss_mb": peak}))
+seconds = {"seconds": ended - started, "imports": started - imported}
+print(json.dumps({"value": value, **seconds, "peak_rss_mb": peak_rss_mb()}))
 """
 
 

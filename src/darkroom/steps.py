@@ -15,7 +15,6 @@ import hashlib
 import json
 import logging
 import os
-import resource
 import signal
 import sys
 import time
@@ -31,6 +30,7 @@ from darkroom.config import StepConfig
 from darkroom.data.metadata import read_info
 from darkroom.errors import message_for_user
 from darkroom.files import write_json
+from darkroom.memory import peak_rss_mb
 
 logger = logging.getLogger("darkroom")
 
@@ -208,12 +208,6 @@ def provenance() -> dict[str, str]:
     }
     seed = os.environ.get("DARKROOM_SEED")
     return stated if seed is None else {**stated, "seed": seed}
-
-
-def peak_rss_mb() -> float:
-    """The largest resident set of this process so far, in megabytes (10^6 bytes)."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6, 1)
 
 
 def _log_to_own_file(name: str) -> None:

@@ -20,7 +20,7 @@ PARAMETER_FILES = sorted(PARAMETERS.glob("*.yaml"))
         ("cnnn: {epochs: 3}", "cnnn: unknown parameter; known here: cnn,"),
         ('cnn: {epochs: "3"}', "cnn.epochs: Input should be a valid integer, got '3'"),
         ("cnn: {epochs: 0}", "cnn.epochs: Input should be greater than or equal to 1, got 0"),
-        ("cnn: {architecture: resnet}", "cnn.architecture: Input should be 'darkroom_cnn', 'mnist_cnn' or 'cifar_cnn'"),
+        ("cnn: {architecture: resnet}", "cnn.architecture: Input should be 'darkroom_cnn', 'mnist_cnn', 'cifar_cnn' or 'backbone', got"),
         ("cnn: {optimizer: lion}", "cnn.optimizer: Input should be 'adam', 'adamw', 'rmsprop' or 'sgd', got 'lion'"),
         ("cnn: 3", "cnn: Input should be a valid dictionary or instance of CnnConfig, got 3"),
         ("- cnn", "must be a mapping of sections"),
