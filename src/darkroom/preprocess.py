@@ -6,7 +6,6 @@ with its source by eye. Training shuffles.
 
 import hashlib
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +14,14 @@ from pydantic import Field
 
 from darkroom.config import StepConfig
 from darkroom.data.idx import RawSplit, load_raw
+from darkroom.data.mapped import release_pages
 from darkroom.data.metadata import DatasetInfo, write_info
 from darkroom.data.sampling import draw_per_class, share_per_class
 from darkroom.data.splits import SplitName
 from darkroom.errors import DataError
 
 _CHUNK_ROWS = 4096
+_ROW_GROUP = 65_536
 
 
 class PreprocessConfig(StepConfig):
@@ -122,24 +123,22 @@ def _write_split(folder: Path, source: str, split: RawSplit, rows: NDArray[np.in
     _write_manifest(folder / "manifest.parquet", source, rows, labels, info.classes, digests)
 
 
-def _write_images(path: Path, images: NDArray[np.uint8], rows: NDArray[np.int64]) -> list[str]:
-    """Copy rows of `images` into a .npy file, a chunk in memory at a time, and return the sha256 of each.
+def _write_images(path: Path, images: NDArray[np.uint8], rows: NDArray[np.int64]) -> NDArray[np.bytes_]:
+    """Copy rows of `images` into a .npy file, a chunk in memory at a time, and return the sha256 of each: [N] hex.
 
     Written, not memory-mapped: a full disk raises an error here, where a mapped write would kill the process (SIGBUS).
     """
-    digests: list[str] = []
+    # Half of what a list of Python strings takes.
+    digests = np.empty(len(rows), "S64")
     header = {"descr": "|u1", "fortran_order": False, "shape": (len(rows), *images.shape[1:])}
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
-        for chunk in _chunks(images, rows):
+        for start in range(0, len(rows), _CHUNK_ROWS):
+            chunk = np.ascontiguousarray(images[rows[start : start + _CHUNK_ROWS]])
+            release_pages(images)
             file.write(chunk.data)
-            digests.extend(hashlib.sha256(image.data).hexdigest() for image in chunk)
+            digests[start : start + len(chunk)] = [hashlib.sha256(image.data).hexdigest() for image in chunk]
     return digests
-
-
-def _chunks(images: NDArray[np.uint8], rows: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
-    for start in range(0, len(rows), _CHUNK_ROWS):
-        yield np.ascontiguousarray(images[rows[start : start + _CHUNK_ROWS]])
 
 
 def _write_manifest(
@@ -148,19 +147,28 @@ def _write_manifest(
     rows: NDArray[np.int64],
     labels: NDArray[np.int64],
     classes: list[str],
-    digests: list[str],
+    digests: NDArray[np.bytes_],
 ) -> None:
     # Imported here: the command line reads PreprocessConfig's defaults, and must not wait for pyarrow.
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    names = pa.DictionaryArray.from_arrays(pa.array(labels), pa.array(classes))
-    sources = pa.array([source] * len(rows))
-    columns = {
-        "index": rows,
-        "source": sources,
-        "label": labels,
-        "class_name": names.cast(pa.string()),
-        "sha256": digests,
+    fields = {
+        "index": pa.int64(),
+        "source": pa.string(),
+        "label": pa.int64(),
+        "class_name": pa.string(),
+        "sha256": pa.string(),
     }
-    pq.write_table(pa.table(columns), path)
+    names = pa.array(classes)
+    with pq.ParquetWriter(path, pa.schema(fields)) as writer:
+        for start in range(0, len(rows), _ROW_GROUP):
+            part = slice(start, start + _ROW_GROUP)
+            columns = {
+                "index": rows[part],
+                "source": pa.repeat(source, len(rows[part])),
+                "label": labels[part],
+                "class_name": names.take(pa.array(labels[part])),
+                "sha256": pa.array(digests[part]).cast(pa.string()),
+            }
+            writer.write_table(pa.table(columns))

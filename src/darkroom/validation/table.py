@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pandas.api.extensions import ExtensionArray
 
 from darkroom.data.idx import RawDataset, RawSplit, load_raw
+from darkroom.data.mapped import read_blocks
 
 UNKNOWN_CLASS = "unknown"
 
 # What one image is, what is in it, and how it stands among the others: `table_of` explains each.
 COLUMNS = (
-    *("source", "index", "file", "label", "class_name", "sha256"),
+    *("source", "index", "file", "label", "class_name"),
     *("width", "height", "channels", "dtype", "mean", "std", "minimum", "maximum"),
     *("is_duplicate", "in_other_source", "has_conflicting_label", "class_images", "class_imbalance"),
 )
@@ -40,7 +42,7 @@ def table_of(dataset: RawDataset) -> pd.DataFrame:
     Columns of one image:
         source: `train` or `test`; index: its position there; file: name of the file that holds it
         label: int64; class_name: `unknown` where the label is outside the class list
-        sha256: hex digest of the pixels; width, height, channels: int64; dtype: of the pixels
+        width, height, channels: int64; dtype: of the pixels
         mean, std, minimum, maximum: over all pixels and channels, in intensity levels
 
     Columns that set it against the others:
@@ -60,41 +62,54 @@ def table_of(dataset: RawDataset) -> pd.DataFrame:
         ],
         ignore_index=True,
     )
-    return _compare_images(table)
+    digests = np.concatenate([_hash_images(split.images) for split in (dataset.train, dataset.test)])
+    return _compare_images(table, digests)
 
 
 def _describe_split(source: str, file: str, split: RawSplit, classes: list[str]) -> pd.DataFrame:
     count, height, width, channels = split.images.shape
     labels = np.asarray(split.labels, np.int64)
-    names = np.array([*classes, UNKNOWN_CLASS], dtype=object)
     known = (labels >= 0) & (labels < len(classes))
-    columns = {
-        "source": np.full(count, source, dtype=object),
-        "index": np.arange(count, dtype=np.int64),
-        "file": np.full(count, file, dtype=object),
-        "label": labels,
-        "class_name": names[np.where(known, labels, len(classes))],
-        "sha256": _hash_images(split.images),
-        "width": np.full(count, width, np.int64),
-        "height": np.full(count, height, np.int64),
-        "channels": np.full(count, channels, np.int64),
-        "dtype": np.full(count, str(split.images.dtype), dtype=object),
-        **_measure_images(split.images),
-    }
-    strings = dict.fromkeys(("source", "file", "class_name", "sha256", "dtype"), "str")
-    return pd.DataFrame(columns).astype(strings)
+    return pd.DataFrame(
+        {
+            "source": _repeat(source, count),
+            "index": np.arange(count, dtype=np.int64),
+            "file": _repeat(file, count),
+            "label": labels,
+            "class_name": _strings([*classes, UNKNOWN_CLASS]).take(np.where(known, labels, len(classes))),
+            "width": np.full(count, width, np.int64),
+            "height": np.full(count, height, np.int64),
+            "channels": np.full(count, channels, np.int64),
+            "dtype": _repeat(str(split.images.dtype), count),
+            **_measure_images(split.images),
+        }
+    )
+
+
+def _strings(values: list[str]) -> ExtensionArray:
+    # Not by way of Python objects: one for each image would take more memory than the table.
+    return pd.array(values, dtype="str")
+
+
+def _repeat(value: str, count: int) -> ExtensionArray:
+    return _strings([value]).repeat(count)
 
 
 def _blocks(images: NDArray[Any]) -> Iterator[NDArray[Any]]:
     """Yield `images` [N, H, W, C] as blocks [n, H * W * C]."""
-    size = max(1, _BLOCK_VALUES // max(1, images[:1].size))
-    for start in range(0, len(images), size):
-        block = images[start : start + size]
+    for block in read_blocks(images, max(1, _BLOCK_VALUES // max(1, images[:1].size))):
         yield block.reshape(len(block), -1)
 
 
-def _hash_images(images: NDArray[Any]) -> list[str]:
-    return [hashlib.sha256(pixels.tobytes()).hexdigest() for block in _blocks(images) for pixels in block]
+def _hash_images(images: NDArray[Any]) -> NDArray[np.bytes_]:
+    """The SHA-256 of each image's pixels: [N], 32 bytes each."""
+    digests = np.empty(len(images), "S32")
+    start = 0
+    for block in _blocks(images):
+        for row, pixels in enumerate(block, start):
+            digests[row] = hashlib.sha256(pixels.tobytes()).digest()
+        start += len(block)
+    return digests
 
 
 def _measure_images(images: NDArray[Any]) -> dict[str, NDArray[Any]]:
@@ -111,16 +126,19 @@ def _measure_images(images: NDArray[Any]) -> dict[str, NDArray[Any]]:
     return columns
 
 
-def _compare_images(table: pd.DataFrame) -> pd.DataFrame:
-    is_train = table["source"] == "train"
-    train, test = table.loc[is_train, "sha256"], table.loc[~is_train, "sha256"]
-    labellings = table[["sha256", "label"]].drop_duplicates()
-    conflicting = labellings.loc[labellings["sha256"].duplicated(), "sha256"]
+def _compare_images(table: pd.DataFrame, digests: NDArray[np.bytes_]) -> pd.DataFrame:
+    is_train = (table["source"] == "train").to_numpy()
+    # Images of equal pixels get the same number. The digests stay out of the table: as text they would be the largest
+    # part of it, and Great Expectations takes a fingerprint of all text by way of Python objects.
+    distinct, pixels = np.unique(digests, return_inverse=True)
+    in_train, in_test = (np.bincount(pixels[rows], minlength=len(distinct)) > 0 for rows in (is_train, ~is_train))
+    labellings = pd.DataFrame({"pixels": pixels, "label": table["label"]}).drop_duplicates()
+    labels_of_pixels = np.bincount(labellings["pixels"], minlength=len(distinct))
     class_images = table.groupby(["source", "label"])["index"].transform("size").astype(np.int64)
     return table.assign(
-        is_duplicate=table.duplicated(["source", "sha256"]),
-        in_other_source=np.where(is_train, table["sha256"].isin(test), table["sha256"].isin(train)),
-        has_conflicting_label=table["sha256"].isin(conflicting),
+        is_duplicate=pd.DataFrame({"is_train": is_train, "pixels": pixels}).duplicated(),
+        in_other_source=np.where(is_train, in_test[pixels], in_train[pixels]),
+        has_conflicting_label=labels_of_pixels[pixels] > 1,
         class_images=class_images,
         class_imbalance=class_images.groupby(table["source"]).transform("max") / class_images,
     )
