@@ -41,8 +41,9 @@ def compare_sizes(title: str, notes: str, function: str) -> Table:
     return Table(
         title=title,
         notes=(
-            f"{notes}\nMeans of {ROUNDS} rounds, imports not counted. The larger dataset is the real one {TIMES} times, one\n"
-            "pixel of each image altered each time. Memory is the process's peak, imports included."
+            f"{notes}\n"
+            f"Means of {ROUNDS} rounds, imports not counted. The larger dataset is the real one {TIMES} times,\n"
+            "with one pixel of each image altered each time. Memory is the process's peak, imports included."
         ),
         columns=("images", "seconds", "images a second", "peak memory (MB)"),
         rows=[
