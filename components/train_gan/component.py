@@ -59,6 +59,7 @@ def train_gan(
             config,
             Path(model.path),
             Path(history.path),
+            checkpoint=running.checkpoint(config, data_md5),
             on_epoch=running.on_epoch,
             on_batch=running.on_batch,
         )

@@ -1,8 +1,13 @@
 """Parameters of `train_gan` and `evaluate_gan`."""
 
-from pydantic import Field
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
 
 from darkroom.config import StepConfig
+
+LossName = Literal["non_saturating", "hinge", "wgan_gp"]
+Augmentation = Literal["brightness", "translation", "cutout"]
 
 
 class GanConfig(StepConfig):
@@ -15,12 +20,34 @@ class GanConfig(StepConfig):
     discriminator_filters: int = Field(
         32, ge=8, le=1024, description="channels of its largest feature map; twice that in the next"
     )
+    loss: LossName = Field("non_saturating", description="of both networks; wgan_gp needs many more steps")
+    gradient_penalty: float = Field(10.0, gt=0, le=1000, description="weight of the penalty that belongs to wgan_gp")
+    r1: float = Field(0.0, ge=0, le=1000, description="weight of the R1 penalty on real images; 0 leaves it out")
+    spectral_normalization: bool = Field(False, description="of every layer of the discriminator")
+    augmentations: list[Augmentation] = Field(
+        [], description="what the discriminator sees instead of its images, real and generated ones alike"
+    )
     generator_learning_rate: float = Field(5e-4, gt=0, le=10)
     discriminator_learning_rate: float = Field(1e-3, gt=0, le=10)
     beta1: float = Field(0.5, ge=0, lt=1, description="Adam's decay of the first moment, for both networks")
     ema_decay: float = Field(0.999, ge=0, lt=1, description="per step, of the generator's moving average; 0 keeps none")
     samples_per_class: int = Field(10, ge=1, le=100, description="images in each row of the sample grids")
     seed: int = Field(0, ge=0, lt=2**31)
+
+    @model_validator(mode="after")
+    def _check_combination(self) -> Self:
+        if self.loss == "wgan_gp":
+            if self.r1:
+                raise ValueError(
+                    "r1 pulls the slope to zero, which wgan_gp's own penalty holds at one; set one of them"
+                )
+            if self.spectral_normalization:
+                raise ValueError("spectral_normalization and wgan_gp both bound the critic's slope; set one of them")
+        elif self.gradient_penalty != type(self).model_fields["gradient_penalty"].default:
+            raise ValueError(f"gradient_penalty belongs to the loss wgan_gp, not to {self.loss}; r1 is the one for it")
+        if len(set(self.augmentations)) < len(self.augmentations):
+            raise ValueError(f"augmentations names one of them twice: {', '.join(self.augmentations)}")
+        return self
 
 
 class EvaluateGanConfig(StepConfig):

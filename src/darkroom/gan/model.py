@@ -56,6 +56,8 @@ def build_discriminator(image_shape: tuple[int, int, int], classes: int, config:
 
     A projection discriminator (Miyato and Koyama 2018, equation 5): the logit is psi(h) + <embedding(label), h> for
     features h. It costs one inner product, where a label concatenated to the image would widen the dearest layer.
+    With `spectral_normalization`, every weight matrix has the largest singular value one (Miyato et al. 2018); Keras's
+    layer holds the weights themselves there, where the paper divides by it in each pass.
 
     Raises:
         ConfigError: the image's size does not suit; see `check_image_shape`.
@@ -63,13 +65,14 @@ def build_discriminator(image_shape: tuple[int, int, int], classes: int, config:
     check_image_shape(image_shape)
     image = layers.Input(image_shape, name="image")
     label = layers.Input((), dtype="int32", name="label")
+    bounded = layers.SpectralNormalization if config.spectral_normalization else _as_it_is
     x = image
     for filters in (config.discriminator_filters, 2 * config.discriminator_filters):
-        x = layers.Conv2D(filters, 4, _STRIDE, padding="same")(x)
+        x = bounded(layers.Conv2D(filters, 4, _STRIDE, padding="same"))(x)
         x = layers.LeakyReLU(0.2)(x)
     features = layers.Flatten()(x)
-    embedding = layers.Embedding(classes, features.shape[-1], embeddings_initializer="glorot_uniform")(label)
-    logit = layers.Add()([layers.Dense(1)(features), layers.Dot(axes=1)([embedding, features])])
+    embedding = _embed(label, classes, features.shape[-1], config)
+    logit = layers.Add()([bounded(layers.Dense(1))(features), layers.Dot(axes=1)([embedding, features])])
     return keras.Model([image, label], logit, name="discriminator")
 
 
@@ -109,3 +112,15 @@ def load_generator(model_dir: Path) -> keras.Model:
 def count_classes(generator: keras.Model) -> int:
     """How many classes a generator was built for."""
     return int(generator.get_layer(_CLASS_EMBEDDING).input_dim)
+
+
+def _as_it_is(layer: keras.Layer) -> keras.Layer:
+    return layer
+
+
+def _embed(label: keras.KerasTensor, classes: int, size: int, config: GanConfig) -> keras.KerasTensor:
+    if not config.spectral_normalization:
+        return layers.Embedding(classes, size, embeddings_initializer="glorot_uniform")(label)
+    # Keras's SpectralNormalization gives its output the type of its input, integers here. This is the same table.
+    one_hot = layers.CategoryEncoding(classes, output_mode="one_hot")(layers.Reshape((1,))(label))
+    return layers.SpectralNormalization(layers.Dense(size, use_bias=False))(one_hot)

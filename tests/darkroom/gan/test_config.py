@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -19,9 +20,16 @@ from darkroom.gan.config import EvaluateGanConfig, GanConfig
         ({"generator_filters": 33}, "gan.generator_filters"),
         ({"seed": -1}, "gan.seed"),
         ({"epoch": 3}, "gan.epoch: unknown parameter"),
+        ({"loss": "lsgan"}, "gan.loss: Input should be 'non_saturating', 'hinge' or 'wgan_gp', got 'lsgan'"),
+        ({"augmentations": ["flip"]}, "gan.augmentations.0: Input should be 'brightness', 'translation' or 'cutout'"),
+        ({"augmentations": ["cutout", "cutout"]}, "augmentations names one of them twice: cutout, cutout"),
+        ({"r1": -1}, "gan.r1"),
+        ({"loss": "wgan_gp", "r1": 1.0}, "r1 pulls the slope .* set one of them"),
+        ({"loss": "wgan_gp", "spectral_normalization": True}, "spectral_normalization and wgan_gp both bound"),
+        ({"gradient_penalty": 1.0}, "gradient_penalty belongs to the loss wgan_gp, not to non_saturating"),
     ],
 )
-def test_values_out_of_range_are_named(values: dict[str, float], message: str) -> None:
+def test_values_out_of_range_are_named(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         GanConfig.parse(values, where="gan")
 

@@ -1,10 +1,21 @@
 import math
+from typing import get_args
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from darkroom.gan.losses import discriminator_loss, generator_loss
+from darkroom.gan.config import LossName
+from darkroom.gan.losses import (
+    LOSSES,
+    discriminator_loss,
+    generator_loss,
+    gradient_penalty,
+    hinge_discriminator_loss,
+    linear_generator_loss,
+    r1_penalty,
+    wasserstein_discriminator_loss,
+)
 
 
 def logits(*values: float) -> tf.Tensor:
@@ -57,3 +68,34 @@ def test_generator_still_learns_when_every_sample_is_rejected() -> None:
         tape.watch(fake)
         loss = generator_loss(fake)
     assert float(tape.gradient(loss, fake)[0, 0]) == pytest.approx(-1)
+
+
+def test_every_name_has_a_loss() -> None:
+    assert set(LOSSES) == set(get_args(LossName))
+
+
+def test_hinge_by_hand() -> None:
+    # Beyond the margin an image costs nothing: 2 and -3 here.
+    loss = hinge_discriminator_loss(logits(2, 0.25, -1), logits(-3, 0.5))
+    assert float(loss) == pytest.approx((0 + 0.75 + 2) / 3 + (0 + 1.5) / 2)
+    assert float(hinge_discriminator_loss(logits(0), logits(0))) == pytest.approx(2)
+    assert float(linear_generator_loss(logits(2, -5))) == pytest.approx(1.5)
+
+
+def test_wasserstein_by_hand() -> None:
+    assert float(wasserstein_discriminator_loss(logits(3, 1), logits(-2, 1))) == pytest.approx(-0.5 - 2)
+
+
+def test_penalties_by_hand() -> None:
+    gradients = tf.reshape(tf.constant([[3.0, 4, 0, 0], [0, 0, 0, 1]]), (2, 2, 2, 1))  # of length 5 and 1
+    assert float(gradient_penalty(gradients)) == pytest.approx((4**2 + 0) / 2)
+    assert float(r1_penalty(gradients)) == pytest.approx((25 + 1) / 2 / 2)
+
+
+def test_the_penalty_of_no_slope_has_a_gradient() -> None:
+    gradients = tf.zeros((1, 2, 2, 1))
+    with tf.GradientTape() as tape:
+        tape.watch(gradients)
+        penalty = gradient_penalty(gradients)
+    assert float(penalty) == pytest.approx(1, abs=1e-5)
+    assert np.isfinite(tape.gradient(penalty, gradients)).all()

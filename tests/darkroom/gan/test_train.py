@@ -1,26 +1,19 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from darkroom.data.splits import read_split
 from darkroom.errors import ConfigError, DataError, TrainingError
-from darkroom.gan.config import GanConfig
-from darkroom.gan.train import (
-    METRICS,
-    build_gan,
-    check_not_collapsed,
-    discriminator_accuracy,
-    make_train_step,
-    move_average,
-    train,
-)
-from darkroom.training import seed_everything
+from darkroom.gan.config import GanConfig, LossName
+from darkroom.gan.step import METRICS
+from darkroom.gan.train import check_not_collapsed, train
 
 SMALL = GanConfig(
     epochs=2, batch_size=100, latent_size=8, generator_filters=8, discriminator_filters=8, samples_per_class=3
@@ -77,51 +70,78 @@ def test_two_processes_train_the_same_generator(tiny_splits: Path, tmp_path: Pat
     assert run("first", "1") == run("second", "1")
 
 
-def test_another_seed_trains_another_generator() -> None:
-    def weights(seed: int) -> list[np.ndarray]:
-        seed_everything(seed)
-        networks: list[np.ndarray] = build_gan((8, 8, 1), 2, SMALL).generator.get_weights()
-        return networks
-
-    assert np.array_equal(weights(1)[0], weights(1)[0])
-    assert not np.array_equal(weights(1)[0], weights(2)[0])
+class StoppedError(Exception):
+    """Stands for whatever ends a process between two epochs."""
 
 
-def test_a_step_moves_both_networks_and_lowers_the_loss_on_a_fixed_batch(tiny_splits: Path) -> None:
-    split = read_split(tiny_splits, "train")
-    seed_everything(0)
-    gan = build_gan(split.image_shape, 10, SMALL)
-    train_step = make_train_step(gan, SMALL)
-    before = [weight.copy() for weight in gan.generator.get_weights()]
-    pixels, labels = tf.constant(split.images[:100]), tf.constant(split.labels[:100])
-    metrics = [train_step(pixels, labels, tf.constant(step, tf.int64)).numpy() for step in range(20)]
-    assert all(not np.array_equal(a, b) for a, b in zip(before, gan.generator.get_weights(), strict=True))
-    discriminator_losses = [values[METRICS.index("discriminator_loss")] for values in metrics]
-    assert discriminator_losses[-1] < discriminator_losses[0]
+@pytest.mark.parametrize(
+    "changes", [{}, {"loss": "hinge", "spectral_normalization": True, "r1": 1.0, "augmentations": ["translation"]}]
+)
+def test_a_stopped_run_goes_on_to_the_same_models(tiny_splits: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
+    config = GanConfig.parse({**SMALL.model_dump(), "epochs": 3, **changes})
+    checkpoint = tmp_path / "checkpoint.npz"
+
+    def stop(epoch: int, epochs: int, metrics: dict[str, float]) -> None:
+        if epoch == 2:
+            raise StoppedError
+
+    whole = train(tiny_splits, config, tmp_path / "whole", tmp_path / "whole")
+    with pytest.raises(StoppedError):
+        train(tiny_splits, config, tmp_path / "stopped", tmp_path / "stopped", checkpoint=checkpoint, on_epoch=stop)
+    trained: list[int] = []
+    again = train(
+        tiny_splits,
+        config,
+        tmp_path / "stopped",
+        tmp_path / "stopped",
+        checkpoint=checkpoint,
+        on_epoch=lambda epoch, epochs, metrics: trained.append(epoch),
+    )
+    assert trained == [3]
+    assert again == whole
+    for name in ("generator.keras", "discriminator.keras"):
+        resumed, undisturbed = (keras.saving.load_model(tmp_path / run / name) for run in ("stopped", "whole"))
+        for a, b in zip(resumed.get_weights(), undisturbed.get_weights(), strict=True):
+            assert np.array_equal(a, b)
+    assert json.loads((tmp_path / "stopped/history.json").read_text()) == whole.history
+    assert not checkpoint.exists()
 
 
-def test_moving_average_by_hand() -> None:
-    def network(value: float) -> keras.Model:
-        model = keras.Sequential([keras.layers.Input((1,)), keras.layers.Dense(1, use_bias=False)])
-        model.set_weights([np.array([[value]])])
-        return model
+TRAIN = """
+import sys
+from pathlib import Path
+from darkroom.gan.config import GanConfig
+from darkroom.gan.train import train
 
-    averaged, generator = network(1), network(3)
-    move_average(averaged, generator, 0.999, tf.constant(0, tf.int64))  # d = 1/10
-    assert averaged.get_weights()[0].item() == pytest.approx(0.1 * 1 + 0.9 * 3)
-    averaged = network(1)
-    move_average(averaged, generator, 0.75, tf.constant(10**6, tf.int64))
-    assert averaged.get_weights()[0].item() == pytest.approx(0.75 * 1 + 0.25 * 3)
-
-
-def test_no_network_keeps_moving_statistics() -> None:
-    gan = build_gan((8, 8, 1), 2, SMALL)
-    assert gan.generator.non_trainable_variables == []
+splits, out, checkpoint = map(Path, sys.argv[1:])
+config = GanConfig(epochs=8, batch_size=32, latent_size=8, generator_filters=16, discriminator_filters=8)
+report = lambda epoch, epochs, metrics: print(epoch, flush=True)
+train(splits, config, out, out, checkpoint=checkpoint, on_epoch=report)
+"""
 
 
-def test_accuracy_of_the_discriminator_by_hand() -> None:
-    real, fake = tf.constant([[2.0], [-1.0]]), tf.constant([[-2.0], [-1.0]])
-    assert float(discriminator_accuracy(real, fake)) == pytest.approx(0.75)
+@pytest.mark.slow
+def test_killed_at_random_moments_training_ends_with_the_same_models(tiny_splits: Path, tmp_path: Path) -> None:
+    moments = np.random.default_rng()
+    checkpoint = tmp_path / "checkpoint.npz"
+
+    def start(out: Path) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", TRAIN, tiny_splits, out, checkpoint]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+    with start(tmp_path / "whole") as undisturbed:
+        assert undisturbed.communicate()[0].split() == [str(epoch) for epoch in range(1, 9)]
+    for _ in range(3):
+        with start(tmp_path / "killed") as process:
+            assert process.stdout is not None
+            assert process.stdout.readline()  # one epoch at least is done, so that every attempt gets further
+            time.sleep(float(moments.uniform(0, 0.6)))
+            process.kill()
+        assert checkpoint.is_file()
+    with start(tmp_path / "killed") as last:
+        assert 0 < len(last.communicate()[0].split()) < 6
+    for name in ("generator.keras", "discriminator.keras", "history.json"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
 def test_absurd_learning_rate_of_the_discriminator_stops_the_run(tiny_splits: Path, tmp_path: Path) -> None:
@@ -142,16 +162,26 @@ def test_overflowing_learning_rate_stops_the_run(tiny_splits: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("accuracy", "loss", "collapsed"),
-    [(0.9995, 9.0, True), (0.9995, 4.0, False), (0.95, 9.0, False), (0.5, 0.69, False)],
+    ("loss", "accuracy", "value", "collapsed"),
+    [
+        ("non_saturating", 0.9995, 9.0, True),
+        ("non_saturating", 0.9995, 4.0, False),
+        ("non_saturating", 0.95, 9.0, False),
+        ("non_saturating", 0.5, 0.69, False),
+        ("hinge", 0.9995, 9.0, True),
+        ("wgan_gp", 0.9995, 9.0, False),
+    ],
 )
-def test_collapse_takes_certainty_and_rejection_together(accuracy: float, loss: float, collapsed: bool) -> None:
-    metrics = {"discriminator_accuracy": accuracy, "generator_loss": loss, "discriminator_loss": 0.0}
+def test_collapse_takes_certainty_and_rejection_together(
+    loss: LossName, accuracy: float, value: float, collapsed: bool
+) -> None:
+    metrics = {"discriminator_accuracy": accuracy, "generator_loss": value, "discriminator_loss": 0.0}
+    config = GanConfig(loss=loss)
     if not collapsed:
-        check_not_collapsed(metrics, epoch=3)
+        check_not_collapsed(metrics, epoch=3, config=config)
         return
     with pytest.raises(TrainingError, match="collapsed in epoch 3"):
-        check_not_collapsed(metrics, epoch=3)
+        check_not_collapsed(metrics, epoch=3, config=config)
 
 
 def test_fewer_images_than_a_batch(tiny_splits: Path, tmp_path: Path) -> None:
