@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results.md"
 KEPT = ROOT / "runs" / "bench"
 # In the order of the page. Each module has a function run() -> Table.
-NAMES = ("time_to_accuracy", "pipeline", "validation", "preprocessing")
+NAMES = ("time_to_accuracy", "gan", "pipeline", "validation", "preprocessing")
 
 
 def main() -> int:

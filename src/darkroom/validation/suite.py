@@ -13,7 +13,7 @@ from darkroom.config import StepConfig
 from darkroom.validation.config import ValidateConfig
 from darkroom.validation.gx import Column, Expectation, ExpectationConfiguration, ExpectationSuite
 from darkroom.validation.report import Severity, as_text
-from darkroom.validation.table import COLUMNS
+from darkroom.validation.table import COLUMNS, NOT_VALIDATED
 
 _PLACEHOLDER = re.compile(r"\$\{(\w+)\}")
 
@@ -47,7 +47,7 @@ def dataset_facts(table: pd.DataFrame, images: int, classes: list[str], config: 
     train_mean = float(table.loc[table["source"] == "train", "mean"].mean())
     return {
         **config.model_dump(),
-        "columns": list(COLUMNS),
+        "columns": [name for name in COLUMNS if name != NOT_VALIDATED],
         "classes": classes,
         "labels": list(range(len(classes))),
         "images": images,

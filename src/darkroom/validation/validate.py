@@ -23,7 +23,7 @@ from darkroom.validation.gx import (
 )
 from darkroom.validation.report import ROW_NAMES, ClassStatistics, ExpectationOutcome, ValidationReport, as_text
 from darkroom.validation.suite import build_suite, dataset_facts
-from darkroom.validation.table import table_of
+from darkroom.validation.table import NOT_VALIDATED, table_of
 
 RESULT_FILE = "result.json"
 PAGE_FILE = "index.html"
@@ -82,7 +82,9 @@ def _run_suite(table: pd.DataFrame, name: str, facts: Mapping[str, Any]) -> Expe
     )
     context = get_context(mode="ephemeral", project_config=project)
     asset = context.data_sources.add_pandas(name).add_dataframe_asset("image_table")
-    batch = asset.add_batch_definition_whole_dataframe("all").get_batch({"dataframe": table})
+    batch = asset.add_batch_definition_whole_dataframe("all").get_batch(
+        {"dataframe": table.drop(columns=NOT_VALIDATED)}
+    )
     suite = build_suite(name, facts)
     order = {expectation.meta["id"]: position for position, expectation in enumerate(suite.expectations)}
     # SUMMARY keeps the first few offending rows; COMPLETE would write every one of them into the report.

@@ -1,3 +1,5 @@
+import hashlib
+
 import numpy as np
 import pytest
 
@@ -45,6 +47,10 @@ def test_each_image_is_described(monkeypatch: pytest.MonkeyPatch, block_values: 
     np.testing.assert_allclose(table["std"], pixels.std(axis=1))
     assert list(table["minimum"]) == list(pixels.min(axis=1))
     assert list(table["maximum"]) == list(pixels.max(axis=1))
+    assert list(table["sha256"]) == [
+        hashlib.sha256(image.tobytes()).hexdigest() for split in (dataset.train, dataset.test) for image in split.images
+    ]
+    assert str(table["sha256"].dtype) == "str"
     assert table[["width", "height", "channels", "dtype"]].to_numpy().tolist() == [[5, 4, 3, "uint8"]] * 7
 
 
