@@ -13,7 +13,7 @@ export DO_NOT_TRACK := true
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data run smoke test test-slow lint format bench ui compile lock clean
+.PHONY: help setup data run smoke test test-slow lint format bench ablations ui compile lock clean
 
 help:  ## Show this menu
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ format: setup  ## Put the code into shape
 
 bench: setup data  ## Measure, side by side, and write benchmarks/results.md (half an hour)
 	@$(BIN)/python -m benchmarks
+
+ablations: setup data  ## Take back one choice of the recipes at a time and write docs/ablations.md (an hour)
+	@$(BIN)/python -m benchmarks.ablation
 
 ui: setup  ## Start MLflow's web page on this machine
 	@$(BIN)/darkroom ui

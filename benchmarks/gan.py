@@ -9,6 +9,7 @@ from typing import Any
 
 from benchmarks.process import ROOT, measure
 from benchmarks.table import Claim, Table
+from darkroom.data.splits import SplitName
 
 SEEDS = (0, 1, 2)
 SECONDS = 60
@@ -36,8 +37,8 @@ def run() -> Table:
         notes=(
             "Both sides train the same networks with the same batch size. The standard recipe is the `train_step` of\n"
             "Keras's conditional GAN example: the generator runs twice per step, once for each network's update, with\n"
-            f"Adam at {STANDARD_LEARNING_RATE:g} and no averaging. Distances are Frechet distances of 10,000 samples to\n"
-            "the test split, in the features of the fixed classifier that `evaluate_gan` uses, after\n"
+            f"Adam at {STANDARD_LEARNING_RATE:g} and no averaging. Distances are Frechet distances of 10,000 samples\n"
+            "to the test split, in the features of the fixed classifier that `evaluate_gan` uses, after\n"
             f"{SECONDS} s of training."
         ),
         columns=("seed", "standard recipe", "Darkroom", "lower by"),
@@ -103,8 +104,8 @@ def train_standard(splits: str, seed: str, out: str) -> int:
     return _train(split, step, int(seed), gan.generator, Path(out))
 
 
-def judge_all(splits: str, folder: str) -> dict[str, float]:
-    """The Frechet distance of each generator in `folder`, all under the same classifier."""
+def judge_all(splits: str, folder: str, part: SplitName = "test") -> dict[str, float]:
+    """The Frechet distance of each generator in `folder` to a split's images, all under the same classifier."""
     import numpy as np
 
     from darkroom.data.splits import read_split
@@ -115,14 +116,14 @@ def judge_all(splits: str, folder: str) -> dict[str, float]:
     from darkroom.gan.samples import generate, to_pixels
 
     config = EvaluateGanConfig()
-    train, test = read_split(Path(splits), "train"), read_split(Path(splits), "test")
-    reference = train_reference(train, config)
-    real = judge(reference, test.images).features
-    requested = np.resize(test.labels, config.samples)
+    real = read_split(Path(splits), part)
+    reference = train_reference(read_split(Path(splits), "train"), config)
+    features = judge(reference, real.images).features
+    requested = np.resize(real.labels, config.samples)
     distances = {}
     for path in sorted(Path(folder).glob(f"*/{GENERATOR_NAME}")):
         images = to_pixels(generate(load_generator(path.parent), requested, config.seed))
-        distances[path.parent.name] = frechet_distance(real, judge(reference, images).features)
+        distances[path.parent.name] = frechet_distance(features, judge(reference, images).features)
     return distances
 
 

@@ -150,7 +150,7 @@ def _darkroom_body(images: keras.KerasTensor) -> keras.KerasTensor:
     """Most of the arithmetic happens at a quarter of the resolution, which is what makes it quick on a CPU."""
     features = _convolution(images, 24, stride=2)
     features = _convolution(features, 64, stride=2)
-    features = _convolution(features, 96)
+    features = _convolution(features, 64)
     features = layers.MaxPooling2D(padding="same")(features)
     features = _convolution(features, 96)
     return layers.Flatten()(features)
