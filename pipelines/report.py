@@ -2,6 +2,7 @@
 
 import base64
 import csv
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ PICTURES = (
     Picture("evaluate_cnn", "evaluation/confusion.png", "Classifier: confusion matrix on the test split"),
     Picture("evaluate_cnn", "evaluation/calibration.png", "Classifier: reliability diagram"),
     Picture("evaluate_gan", "evaluation/samples.png", "Generator: samples, one row per class"),
+    Picture("evaluate_gan", "evaluation/nearest_neighbours.png", "Generator: samples nearest to a training image"),
     Picture("train_gan", "history/history.png", "Generator: losses per epoch"),
 )
 
@@ -47,6 +49,8 @@ def write_report(summary: Summary, job: Job, run: Path) -> Path:
         pictures=list(_pictures(summary)),
         per_class=_table(summary, "evaluate_cnn", "evaluation/per_class.csv"),
         statistics=_table(summary, "validate_data", "report/statistics.csv"),
+        generator=_table(summary, "evaluate_gan", "evaluation/intervals.csv"),
+        scarce_data=_answer(summary),
     )
     path = run / REPORT_NAME
     path.write_text(page, encoding="utf-8")
@@ -68,6 +72,12 @@ def _table(summary: Summary, step: str, name: str) -> list[list[str]]:
         return []
     with file.open(encoding="utf-8", newline="") as lines:
         return [[_shown(cell) for cell in row] for row in csv.reader(lines)]
+
+
+def _answer(summary: Summary) -> str:
+    """Whether generated images help where real ones are scarce; empty when that was not found out."""
+    file = _output(summary, "evaluate_gan", "evaluation/scarce_data.json")
+    return "" if file is None else str(json.loads(file.read_text(encoding="utf-8"))["answer"])
 
 
 def _shown(cell: str) -> str:

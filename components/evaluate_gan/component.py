@@ -16,7 +16,7 @@ def evaluate_gan(
     evaluation: Output[Artifact],
     metrics: Output[Metrics],
 ) -> None:
-    """Compare generated with real images in the feature space of a fixed reference classifier.
+    """Compare generated with real images, and find out what they are worth as training data.
 
     Args:
         model: Folder with generator.keras.
@@ -24,8 +24,8 @@ def evaluate_gan(
         data_md5: The dataset's DVC md5.
         seed: Seed of the samples and of the reference classifier.
         options: Fields of EvaluateGanConfig that differ from their defaults.
-        evaluation: Metrics, agreement per class and a sample grid.
-        metrics: Frechet distance and class agreement.
+        evaluation: Metrics, their intervals, agreement per class, the answer about scarce data and pictures.
+        metrics: Distances, precision, recall, density, coverage, class agreement, modes, memorisation and usefulness.
     """
     from pathlib import Path
 

@@ -75,12 +75,6 @@ def most_suspicious(nearest: NearestReal, count: int) -> NDArray[np.int64]:
     return suspects
 
 
-def first_of(nearest: NearestReal, trained: bool) -> NDArray[np.int64]:
-    """Position of each sample's nearest training (or held-out) image among those remembered; -1 if there is none."""
-    wanted = (nearest.rows < nearest.trained) == trained
-    return np.where(wanted.any(axis=1), wanted.argmax(axis=1), -1)
-
-
 def _share(nearest: NearestReal, chosen: NDArray[np.bool_], drawn: NDArray[np.bool_]) -> float:
     """The share of drawn samples whose nearest chosen image is a training image."""
     present = chosen[nearest.rows[drawn]]

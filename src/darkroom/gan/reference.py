@@ -16,7 +16,7 @@ from darkroom.gan.config import EvaluateGanConfig
 from darkroom.training import OnEpoch, batches, check_finite, ignore_epoch, make_optimizer, seed_everything
 
 FEATURES = 64
-_BATCH_SIZE = 128
+BATCH_SIZE = 128
 _LEARNING_RATE = 2e-3
 _JUDGE_BATCH_SIZE = 500
 # Keras's 0.99 remembers some 100 steps, too long for a judge that trains for some hundreds.
@@ -55,15 +55,8 @@ def train_reference(train: Split, config: EvaluateGanConfig, *, on_epoch: OnEpoc
     """
     seed_everything(config.reference_seed)
     model = build_reference(train.image_shape, len(train.info.classes))
-    stream = batches(train.images, train.labels, _BATCH_SIZE, seed=config.reference_seed, shuffle=True)
-    steps = config.reference_epochs * int(stream.cardinality())
-    rate = keras.optimizers.schedules.CosineDecay(_LEARNING_RATE, steps)
-    classifier = keras.Model(model.inputs, model.outputs[0])
-    classifier.compile(
-        optimizer=make_optimizer("adam", rate),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-    )
+    stream = batches(train.images, train.labels, BATCH_SIZE, seed=config.reference_seed, shuffle=True)
+    classifier = compile_classifier(model, config.reference_epochs * int(stream.cardinality()))
 
     def report(epoch: int, logs: dict[str, float]) -> None:
         check_finite("reference classifier's loss", logs["loss"], epoch=epoch + 1, batch=int(stream.cardinality()))
@@ -77,6 +70,18 @@ def train_reference(train: Split, config: EvaluateGanConfig, *, on_epoch: OnEpoc
         callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=report)],
     )
     return model
+
+
+def compile_classifier(model: keras.Model, steps: int) -> keras.Model:
+    """The part of the network that is trained, images to logits, with an optimizer for that many batches."""
+    rate = keras.optimizers.schedules.CosineDecay(_LEARNING_RATE, steps)
+    classifier = keras.Model(model.inputs, model.outputs[0])
+    classifier.compile(
+        optimizer=make_optimizer("adam", rate),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    return classifier
 
 
 def judge(reference: keras.Model, images: NDArray[np.uint8]) -> Judgement:

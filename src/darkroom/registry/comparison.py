@@ -16,6 +16,13 @@ from darkroom.registry.package import NETWORK_FILES, image_schema
 from darkroom.registry.store import Store
 
 IMAGES_PER_CALL = 1000
+# The generator itself, its noise, and what concerns pictures, intervals and measures that the gate does not compare.
+_NOT_JUDGING = frozenset(
+    {
+        *("model_sha256", "seed", "samples_per_class", "resamples", "confidence", "modes_per_class"),
+        *("memorisation_samples", "classifier_steps", "scarce_images_per_class", "scarce_seeds"),
+    }
+)
 
 
 def compare_with_champion(store: Store, champion: int | None, candidate: Candidate, gate: GateConfig) -> Decision:
@@ -87,5 +94,5 @@ def _require_keras() -> None:
 
 
 def _judge(rests_on: Mapping[str, Any]) -> dict[str, Any]:
-    """What a generator's metrics rest on but for the generator: not its file, its noise or the size of its pictures."""
-    return {key: rests_on[key] for key in rests_on if key not in ("model_sha256", "seed", "samples_per_class")}
+    """What the compared metrics of a generator rest on but for the generator: the data, the judge, how many samples."""
+    return {key: rests_on[key] for key in rests_on if key not in _NOT_JUDGING}
