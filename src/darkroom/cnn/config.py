@@ -56,7 +56,7 @@ class CnnConfig(StepConfig):
     architecture: Architecture = "darkroom_cnn"
     optimizer: OptimizerName = "adamw"
     epochs: int = Field(10, ge=1, le=1000)
-    batch_size: int = Field(128, ge=1, le=4096, description="images per step")
+    batch_size: int = Field(96, ge=1, le=4096, description="images per step")
     learning_rate: float = Field(5e-3, gt=0, le=10, description="peak of the schedule")
     schedule: Schedule = Field(
         "one_cycle",
@@ -64,7 +64,7 @@ class CnnConfig(StepConfig):
     )
     weight_decay: float = Field(0.02, ge=0, le=1, description="decoupled, times the learning rate, per step")
     label_smoothing: float = Field(0.05, ge=0, lt=1, description="share of the target spread over all classes")
-    dropout: float = Field(0.2, ge=0, lt=1, description="share of the features that the head does not see in training")
+    dropout: float = Field(0.1, ge=0, lt=1, description="share of the features that the head does not see in training")
     class_weights: Literal["equal", "balanced"] = Field(
         "equal", description="balanced: an image counts inversely to the number of training images of its class"
     )
