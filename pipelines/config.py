@@ -45,9 +45,15 @@ class RunConfig(StepConfig):
         for section, config in self:
             if not isinstance(config, StepConfig):
                 continue
-            swept = SWEPT.get(section, ())
-            arguments |= {f"{section}_{field}": getattr(config, field) for field in swept}
-            arguments[f"{section}_options"] = config.model_dump(exclude_defaults=True, exclude={*swept, "seed"})
+            swept = {field: getattr(config, field) for field in SWEPT.get(section, ())}
+            arguments |= {f"{section}_{field}": value for field, value in swept.items()}
+            # Not against the fields' defaults: an architecture brings its own.
+            usual = type(config).parse(swept).model_dump()
+            arguments[f"{section}_options"] = {
+                field: value
+                for field, value in config.model_dump(exclude={*swept, "seed"}).items()
+                if value != usual[field]
+            }
         return arguments
 
 
@@ -83,16 +89,15 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _apply(override: str, values: dict[str, Any]) -> None:
     path, equals, text = override.partition("=")
-    section, _, field = path.strip().partition(".")
-    if not equals or not section:
+    *sections, field = path.strip().split(".")
+    if not equals or not all([*sections, field]):
         raise ConfigError(f"--set {override}: write it as section.field=value, for example cnn.epochs=3")
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         raise ConfigError(f"--set {override}: the value {text!r} is not readable as YAML") from None
-    if not field:
-        values[section] = value
-        return
-    if not isinstance(values.setdefault(section, {}), dict):
-        raise ConfigError(f"--set {override}: {section} has no fields")
-    values[section][field] = value
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"--set {override}: {section} has no fields")
+    values[field] = value

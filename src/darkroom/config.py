@@ -1,7 +1,7 @@
 """The base of every step's configuration."""
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -41,6 +41,8 @@ def _section(model: type[BaseModel], path: tuple[str, ...]) -> type[BaseModel]:
     """The model of a nested section: the one that a problem's location leads to."""
     for part in path:
         annotation = model.model_fields[part].annotation
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            model = annotation
+        # A section that may be absent is a union with None.
+        for kind in (annotation, *get_args(annotation)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                model = kind
     return model

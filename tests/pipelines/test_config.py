@@ -3,10 +3,12 @@ from pathlib import Path
 
 import pytest
 
+from darkroom.cnn.config import CnnConfig
 from darkroom.data.digits import write_digits
 from darkroom.errors import ConfigError
+from darkroom.gan.config import GanConfig
 from darkroom.preprocess import preprocess
-from pipelines.config import RunConfig, load
+from pipelines.config import SWEPT, RunConfig, load
 from pipelines.pipeline import define_pipeline
 
 PARAMETERS = Path(__file__).parents[2] / "pipelines" / "params"
@@ -20,7 +22,10 @@ PARAMETER_FILES = sorted(PARAMETERS.glob("*.yaml"))
         ("cnnn: {epochs: 3}", "cnnn: unknown parameter; known here: cnn,"),
         ('cnn: {epochs: "3"}', "cnn.epochs: Input should be a valid integer, got '3'"),
         ("cnn: {epochs: 0}", "cnn.epochs: Input should be greater than or equal to 1, got 0"),
-        ("cnn: {architecture: resnet}", "cnn.architecture: Input should be 'darkroom_cnn', 'mnist_cnn', 'cifar_cnn' or 'backbone', got"),
+        (
+            "cnn: {architecture: resnet}",
+            "cnn.architecture: Input should be 'darkroom_cnn', 'mnist_cnn', 'cifar_cnn' or 'backbone', got",
+        ),
         ("cnn: {optimizer: lion}", "cnn.optimizer: Input should be 'adam', 'adamw', 'rmsprop' or 'sgd', got 'lion'"),
         ("cnn: 3", "cnn: Input should be a valid dictionary or instance of CnnConfig, got 3"),
         ("- cnn", "must be a mapping of sections"),
@@ -75,6 +80,31 @@ def test_arguments_are_typed_where_swept_and_hold_only_changes_elsewhere() -> No
 def test_an_architecture_brings_its_own_recipe() -> None:
     arguments = load(None, ["cnn.architecture=mnist_cnn"]).arguments()
     assert (arguments["cnn_epochs"], arguments["cnn_batch_size"], arguments["cnn_optimizer"]) == (5, 64, "adam")
+
+
+def test_an_override_reaches_into_nested_sections() -> None:
+    config = load(None, ["cnn.architecture=backbone", "cnn.backbone.size=64", "cnn.backbone.weights=random"]).cnn
+    assert config.backbone is not None
+    assert (config.backbone.size, config.backbone.weights, config.backbone.name) == (64, "random", "MobileNetV3Small")
+    with pytest.raises(ConfigError, match=r"cnn\.backbone\.sise: unknown parameter; known here: fine_tuning_rate,"):
+        load(None, ["cnn.architecture=backbone", "cnn.backbone.sise=64"])
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["cnn.architecture=mnist_cnn", f"cnn.dropout={CnnConfig().dropout}"],
+        ["cnn.architecture=backbone", "cnn.backbone.size=64"],
+        ["gan.loss=hinge", "gan.augmentations=[cutout]"],
+    ],
+)
+def test_a_step_rebuilds_the_configuration_from_its_arguments(overrides: list[str]) -> None:
+    config = load(None, overrides)
+    arguments = config.arguments()
+    for section, model in (("cnn", CnnConfig), ("gan", GanConfig)):
+        swept = {field: arguments[f"{section}_{field}"] for field in SWEPT[section]}
+        rebuilt = model.parse({**arguments[f"{section}_options"], **swept, "seed": 0})
+        assert rebuilt == getattr(config, section)
 
 
 def test_the_pipeline_takes_every_argument_and_has_the_same_defaults() -> None:
