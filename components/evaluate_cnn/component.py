@@ -25,7 +25,7 @@ def evaluate_cnn(
         options: Fields of EvaluateCnnConfig that differ from their defaults.
         evaluation: Metrics, per-class table, confusion matrix, reliability diagram, predictions and example pictures.
         confusion: The confusion matrix, which KFP shows.
-        metrics: Accuracy, macro F1, log loss and expected calibration error.
+        metrics: Accuracy with its 95% interval, macro F1, lowest recall, log loss and expected calibration error.
     """
     import shutil
     from pathlib import Path

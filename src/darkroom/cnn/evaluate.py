@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkroom.cnn import metrics, plots
+from darkroom.cnn.calibration import calibrate, fit_temperature
 from darkroom.cnn.config import EvaluateCnnConfig
 from darkroom.cnn.train import MODEL_FILE
 from darkroom.data.splits import Split, hash_test_split, read_split
@@ -24,12 +25,14 @@ _CONFUSION_FILE = "confusion.csv"
 class Evaluation:
     """Everything measured on one split of N images and K classes.
 
-    probabilities: [N, K] float32; confusion: [K, K], rows are true classes.
+    probabilities: [N, K] float32; confusion: [K, K], rows are true classes; bins and calibrated_bins: of the
+    probabilities as they are and at the fitted temperature.
     """
 
     probabilities: NDArray[np.float32]
     confusion: NDArray[np.int64]
     bins: list[metrics.CalibrationBin]
+    calibrated_bins: list[metrics.CalibrationBin]
     values: dict[str, float]
 
 
@@ -39,12 +42,17 @@ def evaluate(model_dir: Path, splits: Path, destination: Path, config: EvaluateC
     Writes into `destination`:
     - metrics.json: the returned numbers;
     - evaluation.json: on which data and with which model they were measured;
-    - per_class.csv, confusion.csv: precision, recall, F1 and support; true classes by row, predicted by column;
+    - per_class.csv: precision, recall, F1 and support, and a note at the class with the lowest recall;
+    - confusion.csv: true classes by row, predicted by column;
     - confusion.png, calibration.png, predictions.png;
     - predictions.npz: probabilities [N, K] float32 and labels [N] int64, in the order of the split.
 
+    The temperature is fitted on the validation split, which the test metrics at that temperature have not seen.
+
     Returns:
-        accuracy, macro_f1, log_loss (nats) and ece (expected calibration error).
+        accuracy with its 95% interval accuracy_lower to accuracy_upper, macro_f1, lowest_recall (of all classes),
+        log_loss (nats) and ece (expected calibration error), both as the model is and, as log_loss_calibrated and
+        ece_calibrated, at the fitted temperature.
 
     Raises:
         DataError: the model or the split is missing or damaged, or they do not belong together.
@@ -54,7 +62,9 @@ def evaluate(model_dir: Path, splits: Path, destination: Path, config: EvaluateC
     model_path = model_dir / MODEL_FILE
     model, split = load_model(model_path), read_split(splits, "test")
     _check_match(model, model_path, split)
-    evaluation = measure(predict(model, split, config.batch_size), split.labels, config)
+    validation = read_split(splits, "validation")
+    temperature = fit_temperature(validation.labels, predict(model, validation, config.batch_size))
+    evaluation = measure(predict(model, split, config.batch_size), split.labels, temperature, config)
     _write_tables(evaluation, split, destination)
     _write_pictures(evaluation, split, config, destination)
     write_json(destination / "metrics.json", evaluation.values)
@@ -77,18 +87,29 @@ def predict(model: keras.Model, split: Split, batch_size: int) -> NDArray[np.flo
     return np.asarray(model.predict(images, verbose=0), dtype=np.float32)
 
 
-def measure(probabilities: NDArray[np.float32], labels: NDArray[np.int64], config: EvaluateCnnConfig) -> Evaluation:
-    """Compute every metric of probabilities [N, K] against labels [N]."""
+def measure(
+    probabilities: NDArray[np.float32], labels: NDArray[np.int64], temperature: float, config: EvaluateCnnConfig
+) -> Evaluation:
+    """Compute every metric of probabilities [N, K] against labels [N], also at a temperature."""
     predictions = probabilities.argmax(axis=1)
     confusion = metrics.confusion_matrix(labels, predictions, probabilities.shape[1])
+    lower, upper = metrics.wilson_interval(int(np.trace(confusion)), len(labels))
+    calibrated = calibrate(probabilities, temperature)
     bins = metrics.calibration_bins(labels, probabilities, config.calibration_bins)
+    calibrated_bins = metrics.calibration_bins(labels, calibrated, config.calibration_bins)
     values = {
         "accuracy": metrics.accuracy(labels, predictions),
+        "accuracy_lower": lower,
+        "accuracy_upper": upper,
         "macro_f1": metrics.macro_f1(confusion),
+        "lowest_recall": float(metrics.class_scores(confusion).recall[metrics.hardest_class(confusion)]),
         "log_loss": metrics.log_loss(labels, probabilities),
         "ece": metrics.expected_calibration_error(bins),
+        "temperature": temperature,
+        "log_loss_calibrated": metrics.log_loss(labels, calibrated),
+        "ece_calibrated": metrics.expected_calibration_error(calibrated_bins),
     }
-    return Evaluation(probabilities, confusion, bins, values)
+    return Evaluation(probabilities, confusion, bins, calibrated_bins, values)
 
 
 def read_confusion(evaluation: Path) -> tuple[list[str], list[list[int]]]:
@@ -111,10 +132,12 @@ def _check_match(model: keras.Model, path: Path, split: Split) -> None:
 def _write_tables(evaluation: Evaluation, split: Split, destination: Path) -> None:
     classes = split.info.classes
     scores = metrics.class_scores(evaluation.confusion)
-    rows = zip(classes, scores.precision, scores.recall, scores.f1, scores.support, strict=True)
+    notes = [""] * len(classes)
+    notes[metrics.hardest_class(evaluation.confusion)] = "lowest recall"
+    rows = zip(classes, scores.precision, scores.recall, scores.f1, scores.support, notes, strict=True)
     with (destination / "per_class.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["class", "precision", "recall", "f1", "support"])
+        writer.writerow(["class", "precision", "recall", "f1", "support", "note"])
         writer.writerows(rows)
     with (destination / _CONFUSION_FILE).open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
@@ -126,7 +149,9 @@ def _write_tables(evaluation: Evaluation, split: Split, destination: Path) -> No
 def _write_pictures(evaluation: Evaluation, split: Split, config: EvaluateCnnConfig, destination: Path) -> None:
     classes = split.info.classes
     plots.plot_confusion(evaluation.confusion, classes, destination / "confusion.png")
-    plots.plot_calibration(evaluation.bins, evaluation.values["ece"], destination / "calibration.png")
+    plots.plot_calibration(
+        evaluation.bins, evaluation.calibrated_bins, evaluation.values["temperature"], destination / "calibration.png"
+    )
     count = min(_PICTURED_IMAGES, len(split))
     rows = np.sort(np.random.default_rng(config.seed).choice(len(split), count, replace=False))
     plots.plot_predictions(

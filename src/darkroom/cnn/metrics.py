@@ -3,13 +3,18 @@
 Throughout: labels and predictions are [N] int64 in [0, K), probabilities are [N, K] and each row sums to one.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
 Labels = NDArray[np.int64]
 Probabilities = NDArray[np.floating]
+
+CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,22 @@ def accuracy(labels: Labels, predictions: Labels) -> float:
     return float(np.mean(labels == predictions))
 
 
+def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
+    """The two-sided 95% confidence interval of a share.
+
+    Wilson 1927, Journal of the American Statistical Association 22.
+    It stays within [0, 1] and keeps its width when all or none succeed; without trials it is all of [0, 1].
+    """
+    if not trials:
+        return 0.0, 1.0
+    z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+    share = successes / trials
+    centre = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
+    half = z / (1 + z**2 / trials) * math.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
+    # Where all or none succeed, one end is exactly 1 or 0; rounding may miss it.
+    return max(centre - half, 0.0), min(centre + half, 1.0)
+
+
 def confusion_matrix(labels: Labels, predictions: Labels, classes: int) -> NDArray[np.int64]:
     """How often each true class (row) was predicted as each class (column): [K, K]."""
     return np.bincount(labels * classes + predictions, minlength=classes**2).reshape(classes, classes)
@@ -58,6 +79,12 @@ def class_scores(confusion: NDArray[np.int64]) -> ClassScores:
 def macro_f1(confusion: NDArray[np.int64]) -> float:
     """The unweighted mean of the classes' F1."""
     return float(class_scores(confusion).f1.mean())
+
+
+def hardest_class(confusion: NDArray[np.int64]) -> int:
+    """The class with the lowest recall, the first of equals; classes without images have none and do not count."""
+    scores = class_scores(confusion)
+    return int(np.where(scores.support > 0, scores.recall, np.inf).argmin())
 
 
 def log_loss(labels: Labels, probabilities: Probabilities) -> float:
@@ -87,7 +114,7 @@ def calibration_bins(labels: Labels, probabilities: Probabilities, bins: int) ->
     ]
 
 
-def expected_calibration_error(bins: list[CalibrationBin]) -> float:
+def expected_calibration_error(bins: Sequence[CalibrationBin]) -> float:
     """ECE: the mean over bins of |accuracy - confidence|, weighted by count (Guo et al. 2017, equation 3)."""
     total = sum(entry.count for entry in bins)
     return sum(entry.count / total * abs(entry.accuracy - entry.confidence) for entry in bins)

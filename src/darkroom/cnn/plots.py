@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from darkroom.cnn.metrics import CalibrationBin
+from darkroom.cnn.metrics import CalibrationBin, expected_calibration_error
 
 _DOTS_PER_INCH = 120
 _BLUE, _ORANGE, _GREEN, _RED, _GREY = "#1f5fa8", "#d9730d", "#1a7f37", "#b42318", "#8a8f98"
@@ -52,26 +53,36 @@ def plot_confusion(confusion: NDArray[np.int64], classes: Sequence[str], path: P
     figure.savefig(path, dpi=_DOTS_PER_INCH)
 
 
-def plot_calibration(bins: Sequence[CalibrationBin], expected_error: float, path: Path) -> None:
-    """Draw a reliability diagram (accuracy against confidence) above the share of predictions in each bin."""
+def plot_calibration(
+    bins: Sequence[CalibrationBin], calibrated: Sequence[CalibrationBin], temperature: float, path: Path
+) -> None:
+    """Draw reliability diagrams (accuracy against confidence) as the model is and at a fitted temperature."""
+    figure = Figure(figsize=(11, 6.5), layout="constrained")
+    reliability, shares = figure.subplots(2, 2, sharex=True, sharey="row", height_ratios=(3, 1))
+    panels = ((bins, "as it is"), (calibrated, f"at the temperature {temperature:.3f}"))
+    for (entries, name), upper, lower in zip(panels, reliability, shares, strict=True):
+        _draw_reliability(entries, upper, lower)
+        upper.set_title(f"Calibration {name}: expected error {expected_calibration_error(entries):.4f}")
+    reliability[0].set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
+    reliability[0].legend(loc="upper left")
+    shares[0].set(ylabel="share of images")
+    figure.savefig(path, dpi=_DOTS_PER_INCH)
+
+
+def _draw_reliability(bins: Sequence[CalibrationBin], reliability: Axes, shares: Axes) -> None:
     filled = [entry for entry in bins if entry.count]
     centres = [(entry.lower + entry.upper) / 2 for entry in filled]
     width = 0.9 * (bins[0].upper - bins[0].lower)
     total = sum(entry.count for entry in bins)
-    figure = Figure(figsize=(6, 7), layout="constrained")
-    reliability, shares = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     reliability.bar(centres, [entry.accuracy for entry in filled], width, color=_BLUE, label="accuracy in the bin")
     reliability.plot([0, 1], [0, 1], "--", color=_GREY, label="perfect calibration")
     confidences, accuracies = [entry.confidence for entry in filled], [entry.accuracy for entry in filled]
     reliability.plot(confidences, accuracies, "o", color=_ORANGE, label="at the bin's mean confidence")
-    reliability.set(title=f"Calibration: expected error {expected_error:.4f}", ylabel="accuracy", ylim=(0, 1.02))
-    reliability.legend(loc="upper left")
     shares.bar(centres, [entry.count / total for entry in filled], width, color=_GREY)
-    shares.set(xlabel="confidence of the predicted class", ylabel="share of images", xlim=(0, 1))
+    shares.set(xlabel="confidence of the predicted class")
     for axes in (reliability, shares):
         axes.grid(alpha=0.3)
         axes.set_axisbelow(True)
-    figure.savefig(path, dpi=_DOTS_PER_INCH)
 
 
 def plot_predictions(

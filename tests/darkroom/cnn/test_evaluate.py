@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
+from darkroom.cnn.calibration import calibrate, fit_temperature
 from darkroom.cnn.config import CnnConfig, EvaluateCnnConfig
 from darkroom.cnn.evaluate import evaluate, predict, read_confusion
+from darkroom.cnn.metrics import log_loss
 from darkroom.cnn.model import PixelStatistics, build_network, inference_model
 from darkroom.data.splits import read_split
 from darkroom.errors import DataError
@@ -28,7 +30,10 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_evaluation_measures_every_test_image(model_dir: Path, tiny_splits: Path, tmp_path: Path):
     values = evaluate(model_dir, tiny_splits, tmp_path / "evaluation", CONFIG)
     folder = tmp_path / "evaluation"
-    assert set(values) == {"accuracy", "macro_f1", "log_loss", "ece"}
+    assert set(values) == {
+        *("accuracy", "accuracy_lower", "accuracy_upper", "macro_f1", "lowest_recall", "log_loss", "ece"),
+        *("temperature", "log_loss_calibrated", "ece_calibrated"),
+    }
     assert json.loads((folder / "metrics.json").read_text()) == values
 
     labels = read_split(tiny_splits, "test").labels
@@ -51,6 +56,9 @@ def test_evaluation_measures_every_test_image(model_dir: Path, tiny_splits: Path
         rows = list(csv.DictReader(file))
     assert [row["class"] for row in rows] == classes
     assert [int(row["support"]) for row in rows] == np.bincount(labels, minlength=10).tolist()
+    noted = [row for row in rows if row["note"] == "lowest recall"]
+    assert [float(row["recall"]) for row in noted] == [values["lowest_recall"]]
+    assert values["lowest_recall"] == min(float(row["recall"]) for row in rows)
     for picture in ("confusion.png", "calibration.png", "predictions.png"):
         assert (folder / picture).read_bytes().startswith(b"\x89PNG")
 
@@ -68,6 +76,26 @@ def test_evaluation_names_its_data_and_model(model_dir: Path, tiny_splits: Path,
 def test_the_batch_size_does_not_change_the_result(model_dir: Path, tiny_splits: Path):
     model, split = load_model(model_dir / "model.keras"), read_split(tiny_splits, "test")
     np.testing.assert_allclose(predict(model, split, 33), predict(model, split, 200), atol=1e-6)
+
+
+def test_the_temperature_comes_from_the_validation_split(model_dir: Path, tiny_splits: Path, tmp_path: Path):
+    values = evaluate(model_dir, tiny_splits, tmp_path, CONFIG)
+    validation = read_split(tiny_splits, "validation")
+    probabilities = predict(load_model(model_dir / "model.keras"), validation, 64)
+    assert values["temperature"] == pytest.approx(fit_temperature(validation.labels, probabilities), rel=1e-4)
+    # The test split would ask for another one.
+    with np.load(tmp_path / "predictions.npz") as saved:
+        on_test = fit_temperature(saved["labels"], saved["probabilities"])
+        calibrated = log_loss(saved["labels"], calibrate(saved["probabilities"], values["temperature"]))
+    assert values["temperature"] != pytest.approx(on_test, rel=1e-2)
+    assert values["log_loss_calibrated"] == pytest.approx(calibrated)
+
+
+def test_an_untrained_model_is_told_to_be_less_sure(model_dir: Path, tiny_splits: Path, tmp_path: Path):
+    values = evaluate(model_dir, tiny_splits, tmp_path, CONFIG)
+    assert values["temperature"] > 1
+    assert values["log_loss_calibrated"] < values["log_loss"]
+    assert values["ece_calibrated"] < values["ece"]
 
 
 def test_a_missing_model_is_named(tiny_splits: Path, tmp_path: Path):

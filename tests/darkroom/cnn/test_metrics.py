@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy.stats
 import sklearn.metrics
 
 from darkroom.cnn import metrics
@@ -78,6 +79,33 @@ def test_scores_agree_with_scikit_learn(random_case):
     assert metrics.accuracy(labels, predictions) == sklearn.metrics.accuracy_score(labels, predictions)
     assert metrics.macro_f1(confusion) == pytest.approx(sklearn.metrics.f1_score(labels, predictions, average="macro"))
     assert metrics.log_loss(labels, probabilities) == pytest.approx(sklearn.metrics.log_loss(labels, probabilities))
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(0, 20), (20, 20), (7, 20), (9204, 10_000)])
+def test_the_interval_agrees_with_scipy(successes, trials):
+    expected = scipy.stats.binomtest(successes, trials).proportion_ci(0.95, method="wilson")
+    assert metrics.wilson_interval(successes, trials) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_the_interval_says_nothing_without_trials_and_less_than_all_with_them():
+    assert metrics.wilson_interval(0, 0) == (0, 1)
+    lower, upper = metrics.wilson_interval(1, 1)
+    assert 0 < lower < upper == 1
+
+
+def test_the_interval_covers_the_truth_as_often_as_it_says():
+    trials, share = 200, 0.9
+    hits = np.random.default_rng(0).binomial(trials, share, 4000)
+    bounds = [metrics.wilson_interval(int(hit), trials) for hit in hits]
+    covered = np.mean([lower <= share <= upper for lower, upper in bounds])
+    # Exactly 0.9563 for these numbers, by the binomial distribution; four standard errors of 4,000 draws.
+    assert covered == pytest.approx(0.9563, abs=4 * math.sqrt(0.05 * 0.95 / 4000))
+
+
+def test_the_hardest_class_is_the_first_of_the_lowest_recall_with_images():
+    assert metrics.hardest_class(np.array([[8, 2, 0], [3, 7, 0], [0, 1, 9]])) == 1
+    assert metrics.hardest_class(np.array([[8, 2, 0], [0, 0, 0], [3, 0, 12]])) == 0
+    assert metrics.hardest_class(np.array([[0, 2], [2, 0]])) == 0
 
 
 def test_a_class_without_images_counts_in_the_macro_mean():

@@ -49,7 +49,7 @@ def test_confusion_keeps_long_class_names_whole(tmp_path):
 def test_calibration_draws_with_empty_bins(tmp_path):
     bins = calibration_bins(np.array([0, 1]), np.array([[0.9, 0.1], [0.8, 0.2]]), 15)
     path = tmp_path / "calibration.png"
-    plot_calibration(bins, 0.1, path)
+    plot_calibration(bins, bins, 1.0, path)
     assert drawn(path).mean() > 0.01
     assert not touches_an_edge(path)
 
