@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from darkroom.errors import ConfigError, DataError
-from darkroom.gate import GateConfig, Predictions, compare_accuracy, decide_cnn, decide_gan
+from darkroom.gate import GateConfig, Predictions, bootstrap_lower_bound, compare_accuracy, decide_cnn, decide_gan
 
-GOOD_CNN = {"accuracy": 0.91, "macro_f1": 0.91, "ece": 0.02}
+GOOD_CNN = {"accuracy": 0.91, "macro_f1": 0.91, "lowest_recall": 0.7, "ece": 0.02}
 GOOD_GAN = {"class_agreement": 0.8, "frechet_distance": 10.0}
 CONFIG = GateConfig()
 
@@ -39,6 +39,8 @@ def test_first_good_model_is_promoted_on_its_thresholds_alone() -> None:
         ("accuracy", math.inf),
         ("macro_f1", 0.5),
         ("macro_f1", math.nan),
+        ("lowest_recall", 0.49),
+        ("lowest_recall", math.nan),
         ("ece", 0.5),
         ("ece", math.nan),
         ("ece", -math.inf),
@@ -51,7 +53,8 @@ def test_one_bad_metric_closes_the_gate(metric: str, value: float) -> None:
 
 
 def test_a_missing_metric_closes_the_gate_and_says_so() -> None:
-    decision = decide_cnn({"accuracy": 0.9, "macro_f1": 0.9}, pair(10, 0, 0)[0], None, CONFIG)
+    metrics = {name: value for name, value in GOOD_CNN.items() if name != "ece"}
+    decision = decide_cnn(metrics, pair(10, 0, 0)[0], None, CONFIG)
     assert not decision.passed
     assert "expected calibration error missing is not at most 0.1" in decision.reasons
 
@@ -74,11 +77,22 @@ def test_an_equal_model_is_not_promoted_for_lack_of_evidence() -> None:
 
 def test_figures_of_the_comparison_agree_with_hand_computation() -> None:
     # 10 discordant images, 8 of them right for the champion only: P(X >= 8 | 10, 1/2) = (45 + 10 + 1) / 1024.
-    # Bound: -6/102 - 1.644854 * sqrt(11/102 - (6/102)^2) / sqrt(102).
     _, reasons = compare_accuracy(*pair(100, 8, 2), CONFIG)
     assert "-0.0600" in reasons[0]
-    assert f"{-6 / 102 - 1.644854 * math.sqrt(11 / 102 - (6 / 102) ** 2) / math.sqrt(102):+.4f}" in reasons[0]
+    assert f"bootstrap {bootstrap_lower_bound(2, 8, 100, 0.05):+.4f}, which is not above" in reasons[0]
     assert f"p = {56 / 1024:.3g}" in reasons[1]
+
+
+@pytest.mark.parametrize(("gained", "lost"), [(2, 8), (0, 40), (150, 150), (300, 200)])
+def test_the_bootstrap_bound_is_a_quantile_of_resampled_images(gained: int, lost: int) -> None:
+    # By resampling the images themselves, and for many of them by the normal approximation.
+    images, rng = 1000, np.random.default_rng(1)
+    outcomes = np.repeat([1, -1, 0], [gained, lost, images - gained - lost])
+    resampled = [rng.choice(outcomes, images).mean() for _ in range(4000)]
+    bound = bootstrap_lower_bound(gained, lost, images, 0.05)
+    assert bound == pytest.approx(np.quantile(resampled, 0.05), abs=0.0015)
+    deviation = math.sqrt((gained + lost) / images - ((gained - lost) / images) ** 2) / math.sqrt(images)
+    assert bound == pytest.approx((gained - lost) / images - 1.644854 * deviation, abs=0.0015)
 
 
 def test_identical_models_have_nothing_to_compare() -> None:
