@@ -31,7 +31,12 @@ PICTURES = (
     Picture("train_cnn", "history/history.png", "Classifier: accuracy and loss per epoch"),
     Picture("evaluate_cnn", "evaluation/predictions.png", "Classifier: test images with true and predicted labels"),
     Picture("evaluate_cnn", "evaluation/confusion.png", "Classifier: confusion matrix on the test split"),
-    Picture("evaluate_cnn", "evaluation/calibration.png", "Classifier: reliability diagram"),
+    Picture("evaluate_cnn", "evaluation/hardest.png", "Classifier: test images with the highest loss"),
+    Picture(
+        "evaluate_cnn", "evaluation/calibration.png", "Classifier: reliability, as it is and at a fitted temperature"
+    ),
+    Picture("evaluate_cnn", "evaluation/corruptions.png", "Classifier: accuracy under corruptions"),
+    Picture("evaluate_cnn", "evaluation/slices.png", "Classifier: accuracy by class and by what images look like"),
     Picture("evaluate_gan", "evaluation/samples.png", "Generator: samples, one row per class"),
     Picture("evaluate_gan", "evaluation/nearest_neighbours.png", "Generator: samples nearest to a training image"),
     Picture("train_gan", "history/history.png", "Generator: losses per epoch"),
@@ -48,6 +53,7 @@ def write_report(summary: Summary, job: Job, run: Path) -> Path:
         arguments={name: value for name, value in job.arguments.items() if value not in ({}, "")},
         pictures=list(_pictures(summary)),
         per_class=_table(summary, "evaluate_cnn", "evaluation/per_class.csv"),
+        corruptions=_table(summary, "evaluate_cnn", "evaluation/corruptions.csv"),
         statistics=_table(summary, "validate_data", "report/statistics.csv"),
         generator=_table(summary, "evaluate_gan", "evaluation/intervals.csv"),
         scarce_data=_answer(summary),

@@ -23,7 +23,7 @@ def evaluate_cnn(
         splits: The preprocessed splits.
         data_md5: The dataset's DVC md5.
         options: Fields of EvaluateCnnConfig that differ from their defaults.
-        evaluation: Metrics, per-class table, confusion matrix, reliability diagram, predictions and example pictures.
+        evaluation: Metrics, tables by class, slice and corruption, predictions and pictures.
         confusion: The confusion matrix, which KFP shows.
         metrics: Accuracy with its 95% interval, macro F1, lowest recall, log loss and expected calibration error.
     """

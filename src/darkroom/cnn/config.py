@@ -109,4 +109,9 @@ class EvaluateCnnConfig(StepConfig):
 
     batch_size: int = Field(500, ge=1, le=10_000, description="images per step; changes the speed, not the result")
     calibration_bins: int = Field(15, ge=2, le=100, description="equal-width bins of confidence")
-    seed: int = Field(0, ge=0, lt=2**32, description="chooses the 25 images of the picture of predictions")
+    corrupted_images: int = Field(
+        2000, ge=0, le=1_000_000, description="test images, of all classes alike, that are corrupted; 0 for none"
+    )
+    seed: int = Field(
+        0, ge=0, lt=2**32, description="chooses the images of the picture of predictions and those that are corrupted"
+    )

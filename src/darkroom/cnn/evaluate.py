@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from darkroom.cnn import metrics, plots
 from darkroom.cnn.calibration import calibrate, fit_temperature
 from darkroom.cnn.config import EvaluateCnnConfig
+from darkroom.cnn.corruptions import choose_rows, measure_robustness
+from darkroom.cnn.slices import slice_accuracy
 from darkroom.cnn.train import MODEL_FILE
 from darkroom.data.splits import Split, hash_test_split, read_split
 from darkroom.errors import DataError
@@ -19,6 +21,7 @@ from darkroom.training import batches, load_model
 
 _PICTURED_IMAGES = 25
 _CONFUSION_FILE = "confusion.csv"
+_TALLY_COLUMNS = ("images", "accuracy", "lower", "upper")
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,10 @@ def evaluate(model_dir: Path, splits: Path, destination: Path, config: EvaluateC
     - evaluation.json: on which data and with which model they were measured;
     - per_class.csv: precision, recall, F1 and support, and a note at the class with the lowest recall;
     - confusion.csv: true classes by row, predicted by column;
-    - confusion.png, calibration.png, predictions.png;
+    - slices.csv: accuracy with its interval by class and by quarters of image statistics (see `slices`);
+    - corruptions.csv: the same under each corruption at each severity (see `corruptions`);
+    - confusion.png, calibration.png, slices.png, corruptions.png, predictions.png, and hardest.png, the test images of
+      which the classifier was most sure that they are something else;
     - predictions.npz: probabilities [N, K] float32 and labels [N] int64, in the order of the split.
 
     The temperature is fitted on the validation split, which the test metrics at that temperature have not seen.
@@ -52,7 +58,8 @@ def evaluate(model_dir: Path, splits: Path, destination: Path, config: EvaluateC
     Returns:
         accuracy with its 95% interval accuracy_lower to accuracy_upper, macro_f1, lowest_recall (of all classes),
         log_loss (nats) and ece (expected calibration error), both as the model is and, as log_loss_calibrated and
-        ece_calibrated, at the fitted temperature.
+        ece_calibrated, at the fitted temperature; corrupted_accuracy, the mean over corruptions and severities, where
+        there are any.
 
     Raises:
         DataError: the model or the split is missing or damaged, or they do not belong together.
@@ -65,9 +72,13 @@ def evaluate(model_dir: Path, splits: Path, destination: Path, config: EvaluateC
     validation = read_split(splits, "validation")
     temperature = fit_temperature(validation.labels, predict(model, validation, config.batch_size))
     evaluation = measure(predict(model, split, config.batch_size), split.labels, temperature, config)
+    values = dict(evaluation.values)
     _write_tables(evaluation, split, destination)
     _write_pictures(evaluation, split, config, destination)
-    write_json(destination / "metrics.json", evaluation.values)
+    _write_slices(evaluation, split, destination)
+    if config.corrupted_images:
+        values["corrupted_accuracy"] = _write_corruptions(model, split, config, destination)
+    write_json(destination / "metrics.json", values)
     provenance = {
         "dataset": split.info.name,
         "test_images": len(split),
@@ -78,7 +89,7 @@ def evaluate(model_dir: Path, splits: Path, destination: Path, config: EvaluateC
         "config": config.model_dump(),
     }
     write_json(destination / "evaluation.json", provenance)
-    return evaluation.values
+    return values
 
 
 def predict(model: keras.Model, split: Split, batch_size: int) -> NDArray[np.float32]:
@@ -161,3 +172,47 @@ def _write_pictures(evaluation: Evaluation, split: Split, config: EvaluateCnnCon
         classes,
         destination / "predictions.png",
     )
+    own = evaluation.probabilities[np.arange(len(split)), split.labels]
+    hardest = own.argsort(kind="stable")[:count]
+    plots.plot_hardest(
+        split.images[hardest],
+        split.labels[hardest],
+        evaluation.probabilities[hardest],
+        classes,
+        destination / "hardest.png",
+    )
+
+
+def _write_slices(evaluation: Evaluation, split: Split, destination: Path) -> None:
+    right = evaluation.probabilities.argmax(axis=1) == split.labels
+    slices = slice_accuracy(split.images, split.labels, right, split.info.classes)
+    with (destination / "slices.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["by", "part", *_TALLY_COLUMNS])
+        writer.writerows([part.group, part.name, *_tally_cells(part.tally)] for part in slices)
+    plots.plot_slices(slices, evaluation.values["accuracy"], destination / "slices.png")
+
+
+def _write_corruptions(model: keras.Model, split: Split, config: EvaluateCnnConfig, destination: Path) -> float:
+    """Measure robustness on some of the test images, write it down, and return the mean accuracy."""
+    rows = choose_rows(split.labels, config.corrupted_images, config.seed)
+    images, labels = np.asarray(split.images[rows]), np.asarray(split.labels[rows])
+
+    def answer(corrupted: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return np.asarray(model.predict(corrupted, batch_size=config.batch_size, verbose=0))
+
+    clean = metrics.Tally.of(answer(images).argmax(axis=1) == labels)
+    found = measure_robustness(answer, images, labels, config.seed)
+    with (destination / "corruptions.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["corruption", "severity", "amount", "unit", *_TALLY_COLUMNS])
+        writer.writerow(["none", 0, "", "", *_tally_cells(clean)])
+        writer.writerows(
+            [entry.corruption, entry.severity, entry.amount, entry.unit, *_tally_cells(entry.tally)] for entry in found
+        )
+    plots.plot_corruptions(found, clean.accuracy, destination / "corruptions.png")
+    return float(np.mean([entry.tally.accuracy for entry in found]))
+
+
+def _tally_cells(tally: metrics.Tally) -> list[float]:
+    return [tally.images, tally.accuracy, *tally.interval]

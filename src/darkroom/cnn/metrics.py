@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,29 @@ Labels = NDArray[np.int64]
 Probabilities = NDArray[np.floating]
 
 CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How many of some images are classified correctly."""
+
+    right: int
+    images: int
+
+    @classmethod
+    def of(cls, right: NDArray[np.bool_]) -> Self:
+        """Count; right: [N]."""
+        return cls(int(right.sum()), len(right))
+
+    @property
+    def accuracy(self) -> float:
+        """The share that is right; NaN of no images."""
+        return self.right / self.images if self.images else math.nan
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The accuracy's `wilson_interval`."""
+        return wilson_interval(self.right, self.images)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from darkroom.cnn.corruptions import Robustness
 from darkroom.cnn.metrics import CalibrationBin, expected_calibration_error
+from darkroom.cnn.slices import Slice
 
 _DOTS_PER_INCH = 120
 _BLUE, _ORANGE, _GREEN, _RED, _GREY = "#1f5fa8", "#d9730d", "#1a7f37", "#b42318", "#8a8f98"
@@ -94,24 +96,80 @@ def plot_predictions(
 ) -> None:
     """Draw up to 25 images [N, H, W, C] in a 5 x 5 grid with true and predicted class; mistakes in red and in words."""
     wrong = int(np.sum(labels != predictions))
+    titles = [
+        f"true: {_shorten(classes[label])}\npredicted: {_shorten(classes[prediction])}"
+        for label, prediction in zip(labels, predictions, strict=True)
+    ]
+    title = f"{len(labels)} test images, {wrong} predicted wrong"
+    _draw_grid(images, titles, labels == predictions, title, path)
+
+
+def plot_hardest(
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    probabilities: NDArray[np.float32],
+    classes: Sequence[str],
+    path: Path,
+) -> None:
+    """Draw up to 25 images [N, H, W, C] with both classes and their probabilities [N, K], hardest first."""
+    predictions = probabilities.argmax(axis=1)
+    titles = [
+        f"true: {_shorten(classes[label])} {row[label]:.0%}\npredicted: {_shorten(classes[prediction])} {row.max():.0%}"
+        for label, prediction, row in zip(labels, predictions, probabilities, strict=True)
+    ]
+    _draw_grid(images, titles, labels == predictions, "Test images with the highest loss", path)
+
+
+def plot_slices(slices: Sequence[Slice], accuracy: float, path: Path) -> None:
+    """Draw the accuracy of each slice with its interval, beside that of all images."""
+    figure = Figure(figsize=(8, 0.3 * len(slices) + 1.5), layout="constrained")
+    axes = figure.add_subplot()
+    places = np.arange(len(slices))[::-1]
+    values = np.array([part.tally.accuracy for part in slices])
+    ends = np.array([part.tally.interval for part in slices])
+    axes.errorbar(values, places, xerr=np.abs(ends - values[:, None]).T, fmt="o", color=_BLUE, capsize=3)
+    axes.axvline(accuracy, linestyle="--", color=_GREY, label=f"all images: {accuracy:.4f}")
+    axes.set_yticks(places, labels=[f"{part.group}: {part.name} ({part.tally.images})" for part in slices])
+    axes.set(title="Accuracy by slice, with 95% intervals", xlabel="accuracy")
+    axes.legend(loc="lower left")
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=_DOTS_PER_INCH)
+
+
+def plot_corruptions(found: Sequence[Robustness], clean: float, path: Path) -> None:
+    """Draw the accuracy against severity, a line for each corruption; `clean`: without any."""
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    for name in dict.fromkeys(entry.corruption for entry in found):
+        entries = [entry for entry in found if entry.corruption == name]
+        values = [clean, *(entry.tally.accuracy for entry in entries)]
+        axes.plot([0, *(entry.severity for entry in entries)], values, "o-", label=name)
+    axes.set(title="Accuracy under corruptions", xlabel="severity", ylabel="accuracy", ylim=(0, 1))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend()
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=_DOTS_PER_INCH)
+
+
+def _draw_grid(
+    images: NDArray[np.uint8], titles: Sequence[str], right: NDArray[np.bool_], title: str, path: Path
+) -> None:
     figure = Figure(figsize=(9, 10.5), layout="constrained")
-    figure.suptitle(f"{len(labels)} test images, {wrong} predicted wrong", fontsize=14)
+    figure.suptitle(title, fontsize=14)
     grid = figure.subplots(_GRID_SIDE, _GRID_SIDE).ravel()
     for axes in grid:
         axes.axis("off")
-    for axes, image, label, prediction in zip(grid, images, labels, predictions, strict=False):
-        right = label == prediction
-        colour = _GREEN if right else _RED
+    for axes, image, name, is_right in zip(grid, images, titles, right, strict=False):
+        colour = _GREEN if is_right else _RED
         axes.axis("on")
         axes.set(xticks=[], yticks=[])
         axes.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=255)
-        title = f"true: {_shorten(classes[label])}\npredicted: {_shorten(classes[prediction])}"
-        axes.set_title(title, fontsize=8.5, color=colour)
-        if not right:
+        axes.set_title(name, fontsize=8.5, color=colour)
+        if not is_right:
             box = {"facecolor": _RED, "edgecolor": "none"}
             axes.text(0.03, 0.96, "WRONG", transform=axes.transAxes, va="top", fontsize=8, color="white", bbox=box)
         for spine in axes.spines.values():
-            spine.set(color=colour, linewidth=1 if right else 3)
+            spine.set(color=colour, linewidth=1 if is_right else 3)
     figure.savefig(path, dpi=_DOTS_PER_INCH)
 
 

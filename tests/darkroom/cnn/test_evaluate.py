@@ -1,6 +1,7 @@
 import csv
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,16 @@ from darkroom.data.splits import read_split
 from darkroom.errors import DataError
 from darkroom.training import load_model
 
-CONFIG = EvaluateCnnConfig(batch_size=64)
+CONFIG = EvaluateCnnConfig(batch_size=64, corrupted_images=40)
 
 
 @pytest.fixture(scope="module")
 def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained model, and a sure one."""
     folder = tmp_path_factory.mktemp("untrained")
     network = build_network(CnnConfig(), (28, 28, 1), 10, PixelStatistics((40.0,), (5000.0,)))
+    head = network.model.get_layer("head")
+    head.kernel.assign(4 * head.kernel)
     inference_model(network).save(folder / "model.keras")
     return folder
 
@@ -32,7 +36,7 @@ def test_evaluation_measures_every_test_image(model_dir: Path, tiny_splits: Path
     folder = tmp_path / "evaluation"
     assert set(values) == {
         *("accuracy", "accuracy_lower", "accuracy_upper", "macro_f1", "lowest_recall", "log_loss", "ece"),
-        *("temperature", "log_loss_calibrated", "ece_calibrated"),
+        *("temperature", "log_loss_calibrated", "ece_calibrated", "corrupted_accuracy"),
     }
     assert json.loads((folder / "metrics.json").read_text()) == values
 
@@ -59,7 +63,19 @@ def test_evaluation_measures_every_test_image(model_dir: Path, tiny_splits: Path
     noted = [row for row in rows if row["note"] == "lowest recall"]
     assert [float(row["recall"]) for row in noted] == [values["lowest_recall"]]
     assert values["lowest_recall"] == min(float(row["recall"]) for row in rows)
-    for picture in ("confusion.png", "calibration.png", "predictions.png"):
+    with (folder / "corruptions.csv").open() as file:
+        clean, *corrupted = csv.DictReader(file)
+    assert clean["images"] == "40"
+    assert [row["severity"] for row in corrupted] == ["1", "2", "3"] * 5
+    assert values["corrupted_accuracy"] == pytest.approx(np.mean([float(row["accuracy"]) for row in corrupted]))
+    with (folder / "slices.csv").open() as file:
+        slices = list(csv.DictReader(file))
+    by_class = [row for row in slices if row["by"] == "class"]
+    assert [float(row["accuracy"]) for row in by_class] == pytest.approx([float(row["recall"]) for row in rows])
+    for group in ("class", "mean intensity", "contrast", "ink"):
+        assert sum(int(row["images"]) for row in slices if row["by"] == group) == 200
+    for name in ("confusion", "calibration", "predictions", "hardest", "slices", "corruptions"):
+        picture = f"{name}.png"
         assert (folder / picture).read_bytes().startswith(b"\x89PNG")
 
 
@@ -79,16 +95,20 @@ def test_the_batch_size_does_not_change_the_result(model_dir: Path, tiny_splits:
 
 
 def test_the_temperature_comes_from_the_validation_split(model_dir: Path, tiny_splits: Path, tmp_path: Path):
-    values = evaluate(model_dir, tiny_splits, tmp_path, CONFIG)
-    validation = read_split(tiny_splits, "validation")
+    # A validation split whose labels are what the model says: it asks for more sureness, and the test split for less.
+    splits = tmp_path / "splits"
+    shutil.copytree(tiny_splits, splits)
+    validation = read_split(splits, "validation")
     probabilities = predict(load_model(model_dir / "model.keras"), validation, 64)
-    assert values["temperature"] == pytest.approx(fit_temperature(validation.labels, probabilities), rel=1e-4)
-    # The test split would ask for another one.
+    labels = probabilities.argmax(axis=1)
+    np.save(splits / "validation/labels.npy", labels)
+    values = evaluate(model_dir, splits, tmp_path, CONFIG)
+    assert values["temperature"] == pytest.approx(fit_temperature(labels, probabilities), rel=1e-3)
+    assert values["temperature"] < 1
     with np.load(tmp_path / "predictions.npz") as saved:
-        on_test = fit_temperature(saved["labels"], saved["probabilities"])
         calibrated = log_loss(saved["labels"], calibrate(saved["probabilities"], values["temperature"]))
-    assert values["temperature"] != pytest.approx(on_test, rel=1e-2)
     assert values["log_loss_calibrated"] == pytest.approx(calibrated)
+    assert calibrated > values["log_loss"]
 
 
 def test_an_untrained_model_is_told_to_be_less_sure(model_dir: Path, tiny_splits: Path, tmp_path: Path):
