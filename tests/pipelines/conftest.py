@@ -19,6 +19,8 @@ SMALL = (
     "gan.discriminator_filters=8",
     "evaluate_gan.samples=100",
     "evaluate_gan.reference_epochs=1",
+    "evaluate_gan.resamples=20",
+    "evaluate_gan.classifier_steps=2",
 )
 
 

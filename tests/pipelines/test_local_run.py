@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from darkroom.data import versions
 from darkroom.data.digits import write_digits
 from darkroom.data.metadata import read_info, write_info
 from darkroom.data.versions import make_repository
+from pipelines.report import PICTURES
 
 from .conftest import SMALL, Checkout
 
@@ -25,6 +27,7 @@ GAN = ("train_gan", "evaluate_gan", "register_model_gan")
 NO_GATE = (
     "gate.cnn_min_accuracy=0.0",
     "gate.cnn_min_macro_f1=0.0",
+    "gate.cnn_min_recall=0.0",
     "gate.cnn_max_ece=1.0",
     "gate.gan_min_class_agreement=0.0",
 )
@@ -101,7 +104,8 @@ def test_the_summary_holds_the_same_for_machines(after_first: dict[str, Any]) ->
 
 def test_the_report_stands_alone(after_first: dict[str, Any]) -> None:
     page = (after_first["run"] / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 6
+    assert page.count("data:image/png;base64,") == len(PICTURES)
+    assert all(escape(picture.caption) in page for picture in PICTURES)
     for outside in ('src="http', 'href="http', "url(", "<script"):
         assert outside not in page
 
