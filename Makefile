@@ -63,8 +63,9 @@ compile: setup  ## Compile the pipeline to build/darkroom.yaml for a Kubeflow cl
 	@$(BIN)/darkroom compile
 
 lock: setup  ## Resolve the requirements again, one locked set per image
-	@$(UV) pip compile $(LOCK) --all-extras --group dev pyproject.toml --output-file requirements/dev.txt
-	@for image in data train registry; do $(UV) pip compile $(LOCK) --extra $$image --constraint requirements/dev.txt pyproject.toml --output-file requirements/$$image.txt || exit 1; done
+	@$(UV) pip compile $(LOCK) --extra data --extra train --extra registry --extra local --group dev pyproject.toml --output-file requirements/dev.txt
+	@for image in data train train-gpu registry; do $(UV) pip compile $(LOCK) --extra $$image --constraint requirements/dev.txt pyproject.toml --output-file requirements/$$image.txt || exit 1; done
+	@$(UV) pip compile $(LOCK) --group mlflow-server --constraint requirements/dev.txt --output-file requirements/mlflow-server.txt
 	@grep '^uv==' requirements/dev.txt | cut -d' ' -f1 | $(UV) pip compile $(LOCK) - --output-file requirements/uv.txt
 
 LOCK := --quiet --universal --generate-hashes --no-annotate --custom-compile-command "make lock"
