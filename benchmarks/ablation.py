@@ -1,14 +1,16 @@
 """What each choice of the default recipes is worth: `python -m benchmarks.ablation` writes `docs/ablations.md`.
 
-One choice is taken back at a time. Models are compared on the validation split, never on the test split: the defaults
-were chosen by such comparisons. Cost is the processor time of training, which other work on the machine disturbs
-little.
+`python -m benchmarks.ablation generator` repeats one of its two tables. One choice is taken back at a time. Models are
+compared on the validation split, never on the test split: the defaults were chosen by such comparisons. Cost is the
+processor time of training, which other work on the machine disturbs little.
 """
 
+import argparse
 import json
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -18,6 +20,7 @@ from benchmarks.table import Table
 from darkroom.cnn.config import CnnConfig
 
 PAGE = ROOT / "docs" / "ablations.md"
+KEPT = ROOT / "runs" / "ablations"
 HEAD = """# Ablations
 
 What each choice of the default recipes is worth, one taken back at a time. Written by `python -m benchmarks.ablation`;
@@ -47,6 +50,8 @@ CNN: dict[str, dict[str, Any]] = {
     "no dropout": {"dropout": 0.0},
     "no horizontal flip": {"horizontal_flip": False},
     "random crops, 2 pixels": {"crop_padding": 2},
+    "cutout, 8 pixels": {"cutout": 8},
+    "activations in bfloat16": {"precision": "bfloat16"},
 }
 GAN: dict[str, dict[str, Any]] = {
     "default recipe": {},
@@ -62,13 +67,22 @@ GAN: dict[str, dict[str, Any]] = {
 
 
 def main() -> int:
-    """Train every variant with every seed, in processes of their own, and write the page."""
+    """Train every variant with every seed, in processes of their own, and write the page from what is kept."""
     from darkroom.preprocess import PreprocessConfig, preprocess
 
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.ablation", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="name", help=f"one of {', '.join(TABLES)}; all by default")
+    names = parser.parse_args().names or list(TABLES)
+    if not set(names) <= set(TABLES):
+        parser.error(f"unknown table among {', '.join(names)}; known: {', '.join(TABLES)}")
+    KEPT.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         preprocess(ROOT / "data", PreprocessConfig(), Path(folder, "splits"))
-        tables = [_compare_classifiers(f"{folder}/splits"), _compare_generators(f"{folder}/splits", folder)]
-    PAGE.write_text(HEAD + "\n".join(table.markdown() for table in tables), encoding="utf-8")
+        for name in names:
+            table = TABLES[name](f"{folder}/splits", folder)
+            (KEPT / f"{name}.md").write_text(table.markdown(), encoding="utf-8")
+    kept = [KEPT / f"{name}.md" for name in TABLES if (KEPT / f"{name}.md").is_file()]
+    PAGE.write_text(HEAD + "\n".join(part.read_text(encoding="utf-8") for part in kept), encoding="utf-8")
     return 0
 
 
@@ -99,7 +113,7 @@ def judge_generators(splits: str, folder: str) -> dict[str, float]:
     return judge_all(splits, folder, "validation")
 
 
-def _compare_classifiers(splits: str) -> Table:
+def _compare_classifiers(splits: str, folder: str) -> Table:
     rows = []
     for name, changes in CNN.items():
         config = {"epochs": CNN_EPOCHS, **changes}
@@ -151,6 +165,11 @@ def _cells(rows: list[tuple[str, list[float], list[float]]], digits: int) -> lis
         for name, values, costs in rows
     ]
 
+
+TABLES: Mapping[str, Callable[[str, str], Table]] = {
+    "classifier": _compare_classifiers,
+    "generator": _compare_generators,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

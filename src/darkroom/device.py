@@ -29,7 +29,7 @@ def memory_bytes() -> int:
 def fastest_precision() -> str:
     """`bfloat16` or `float16` on a GPU with tensor cores for it, `float32` elsewhere.
 
-    A CPU gains nothing from less precision in networks as small as ours: benchmarks/results.md.
+    A CPU gains nothing from less precision in networks as small as ours: docs/ablations.md.
     """
     gpus = tf.config.list_physical_devices("GPU")
     if not gpus:

@@ -24,7 +24,8 @@ PARAMETER_FILES = sorted(PARAMETERS.glob("*.yaml"))
         ("cnn: {epochs: 0}", "cnn.epochs: Input should be greater than or equal to 1, got 0"),
         (
             "cnn: {architecture: resnet}",
-            "cnn.architecture: Input should be 'darkroom_cnn', 'mnist_cnn', 'cifar_cnn' or 'backbone', got",
+            "cnn.architecture: Input should be 'darkroom_cnn', 'darkroom_resnet', 'mnist_cnn', 'cifar_cnn' or "
+            "'backbone', got 'resnet'",
         ),
         ("cnn: {optimizer: lion}", "cnn.optimizer: Input should be 'adam', 'adamw', 'rmsprop' or 'sgd', got 'lion'"),
         ("cnn: 3", "cnn: Input should be a valid dictionary or instance of CnnConfig, got 3"),

@@ -54,12 +54,43 @@ class RandomFlip(keras.Layer):  # type: ignore[misc]  # Keras has no types
         return tf.where(mirrored, images[:, :, ::-1], images)
 
 
-def augmentation_layers(*, crop_padding: int, horizontal_flip: bool, seed: int) -> list[keras.Layer]:
-    """The layers to put before a network that takes raw uint8 images; none where both are off."""
+class Cutout(keras.Layer):  # type: ignore[misc]  # Keras has no types
+    """Blackens a square of each image, at a place of its own (DeVries and Taylor 2017).
+
+    The square's centre is anywhere in the image, so that part of the square may lie outside. Inputs and outputs:
+    [B, H, W, C] of any type. Outside training the images pass unchanged.
+    """
+
+    def __init__(self, side: int, *, seed: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.side = side
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Blacken a part of `images`."""
+        if not training:
+            return images
+        size, height, width = keras.ops.shape(images)[:3]
+        rows = self._covered(size, height)[:, :, tf.newaxis, tf.newaxis]
+        columns = self._covered(size, width)[:, tf.newaxis, :, tf.newaxis]
+        return tf.where(rows & columns, tf.zeros((), images.dtype), images)
+
+    def _covered(self, size: tf.Tensor, length: int) -> tf.Tensor:
+        """[B, length] bool: which rows, or columns, the square covers."""
+        centres = keras.random.randint((size, 1), 0, length, seed=self.seed_generator)
+        first = centres - self.side // 2
+        places = keras.ops.arange(length)
+        return (places >= first) & (places < first + self.side)
+
+
+def augmentation_layers(*, crop_padding: int, horizontal_flip: bool, cutout: int, seed: int) -> list[keras.Layer]:
+    """The layers to put before a network that takes raw uint8 images; none where all are off."""
     layers: list[keras.Layer] = []
     if crop_padding:
         layers.append(RandomCrop(crop_padding, seed=seed, dtype="uint8"))
     if horizontal_flip:
         # Another seed than the crop's: with the same one, an image's mirroring would follow from its shift.
         layers.append(RandomFlip(seed=seed + 1, dtype="uint8"))
+    if cutout:
+        layers.append(Cutout(cutout, seed=seed + 2, dtype="uint8"))
     return layers

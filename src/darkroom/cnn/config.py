@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from darkroom.config import StepConfig
 from darkroom.optimizers import OptimizerName
 
-Architecture = Literal["darkroom_cnn", "mnist_cnn", "cifar_cnn", "backbone"]
+Architecture = Literal["darkroom_cnn", "darkroom_resnet", "mnist_cnn", "cifar_cnn", "backbone"]
 Schedule = Literal["constant", "cosine", "one_cycle"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 # Those of keras.applications that normalise raw pixels themselves.
@@ -41,6 +41,14 @@ class BackboneConfig(StepConfig):
 # that a person gives wins over both.
 RECIPES: dict[Architecture, dict[str, Any]] = {
     "darkroom_cnn": {},
+    "darkroom_resnet": {
+        "epochs": 20,
+        "learning_rate": 3e-3,
+        "weight_decay": 0.05,
+        "crop_padding": 2,
+        "cutout": 8,
+        "dropout": 0.2,
+    },
     "mnist_cnn": {**_TUTORIAL_RECIPE, "epochs": 5, "batch_size": 64},
     "cifar_cnn": {**_TUTORIAL_RECIPE, "epochs": 10, "batch_size": 32},
     "backbone": {"learning_rate": 1e-3, "weight_decay": 0.0, "batch_size": 64, "backbone": BackboneConfig()},
@@ -70,6 +78,9 @@ class CnnConfig(StepConfig):
     )
     crop_padding: int = Field(0, ge=0, le=16, description="pixels; crops of the padded image shift it by up to as many")
     horizontal_flip: bool = Field(True, description="mirror half of the images, where the dataset allows it")
+    cutout: int = Field(
+        0, ge=0, le=64, description="pixels; side of a square that is blackened in each image; 0 for none"
+    )
     patience: int | None = Field(
         None, ge=1, description="epochs without a lower validation loss before training stops; the best epoch is kept"
     )

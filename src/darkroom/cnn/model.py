@@ -156,9 +156,23 @@ def _darkroom_body(images: keras.KerasTensor) -> keras.KerasTensor:
     return layers.Flatten()(features)
 
 
+def _residual_body(images: keras.KerasTensor) -> keras.KerasTensor:
+    """One residual block (He et al. 2016) at each of three resolutions, for those who have an hour."""
+    features = _convolution(images, 32)
+    for filters in (64, 128, 256):
+        features = _convolution(features, filters, stride=2)
+        change = _normalise(layers.Conv2D(filters, 3, padding="same", use_bias=False)(_convolution(features, filters)))
+        features = layers.ReLU()(layers.Add()([features, change]))
+    return layers.GlobalAveragePooling2D()(features)
+
+
 def _convolution(features: keras.KerasTensor, filters: int, *, stride: int = 1) -> keras.KerasTensor:
     features = layers.Conv2D(filters, 3, strides=stride, padding="same", use_bias=False)(features)
-    return layers.ReLU()(layers.BatchNormalization(momentum=_BATCH_NORM_MOMENTUM)(features))
+    return layers.ReLU()(_normalise(features))
+
+
+def _normalise(features: keras.KerasTensor) -> keras.KerasTensor:
+    return layers.BatchNormalization(momentum=_BATCH_NORM_MOMENTUM)(features)
 
 
 def _to_unit_range(pixels: PixelStatistics) -> keras.Layer:
@@ -172,6 +186,7 @@ def _standardise(pixels: PixelStatistics) -> keras.Layer:
 # Three convolutions without padding and two halvings leave one pixel of eighteen.
 _DESIGNS: dict[Architecture, _Design] = {
     "darkroom_cnn": _Design(_darkroom_body, _standardise, from_logits=True, smallest_side=8),
+    "darkroom_resnet": _Design(_residual_body, _standardise, from_logits=True, smallest_side=8),
     "mnist_cnn": _Design(_tutorial_body, _to_unit_range, from_logits=False, smallest_side=18),
     "cifar_cnn": _Design(_tutorial_body, _to_unit_range, from_logits=True, smallest_side=18),
 }

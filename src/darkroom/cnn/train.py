@@ -192,6 +192,7 @@ class _Training:
         augmentation = augmentation_layers(
             crop_padding=config.crop_padding,
             horizontal_flip=config.horizontal_flip and self._train_split.info.horizontal_flip,
+            cutout=config.cutout,
             seed=config.seed,
         )
         images = keras.Input(self._train_split.image_shape, dtype="uint8")

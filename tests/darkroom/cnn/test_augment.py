@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from darkroom.cnn.augment import RandomCrop, augmentation_layers
+from darkroom.cnn.augment import Cutout, RandomCrop, augmentation_layers
 
 
 def one_bright_pixel(count: int, side: int = 9) -> np.ndarray:
@@ -32,7 +32,7 @@ def test_crops_bring_zeros_in_from_outside():
 def test_augmentation_repeats_with_its_seed():
     def augment(seed: int) -> np.ndarray:
         images = np.random.default_rng(0).integers(0, 256, (32, 8, 8, 3)).astype(np.uint8)
-        for layer in augmentation_layers(crop_padding=2, horizontal_flip=True, seed=seed):
+        for layer in augmentation_layers(crop_padding=2, horizontal_flip=True, cutout=4, seed=seed):
             images = layer(images, training=True)
         return np.asarray(images)
 
@@ -42,7 +42,7 @@ def test_augmentation_repeats_with_its_seed():
 
 def test_flips_mirror_about_half_of_the_images():
     images = np.random.default_rng(0).integers(0, 256, (200, 4, 5, 1)).astype(np.uint8)
-    (flip,) = augmentation_layers(crop_padding=0, horizontal_flip=True, seed=0)
+    (flip,) = augmentation_layers(crop_padding=0, horizontal_flip=True, cutout=0, seed=0)
     flipped = np.asarray(flip(images, training=True))
     assert flipped.dtype == np.uint8
     mirrored = (flipped == images[:, :, ::-1]).all(axis=(1, 2, 3))
@@ -53,9 +53,24 @@ def test_flips_mirror_about_half_of_the_images():
 @pytest.mark.parametrize("training", [False, None])
 def test_nothing_changes_outside_training(training):
     images = np.random.default_rng(0).integers(0, 256, (4, 6, 6, 1)).astype(np.uint8)
-    for layer in augmentation_layers(crop_padding=3, horizontal_flip=True, seed=0):
+    for layer in augmentation_layers(crop_padding=3, horizontal_flip=True, cutout=2, seed=0):
         assert (np.asarray(layer(images, training=training)) == images).all()
 
 
-def test_no_layers_where_both_are_off():
-    assert augmentation_layers(crop_padding=0, horizontal_flip=False, seed=0) == []
+def test_a_square_is_blackened_at_a_place_of_its_own():
+    images = np.full((300, 9, 11, 2), 7, dtype=np.uint8)
+    cut = np.asarray(Cutout(4, seed=0, dtype="uint8")(images, training=True))
+    assert cut.dtype == np.uint8
+    black = (cut == 0).all(axis=-1)
+    assert (black == (cut == 0).any(axis=-1)).all()
+    rows, columns = black.any(axis=2), black.any(axis=1)
+    assert (black == rows[:, :, None] & columns[:, None, :]).all()
+    # A centre is in the image, so at least a half of the side is.
+    assert (rows.sum(axis=1).min(), rows.sum(axis=1).max()) == (2, 4)
+    assert (columns.sum(axis=1).min(), columns.sum(axis=1).max()) == (2, 4)
+    assert black.any(axis=0).all()
+    assert len(np.unique(black, axis=0)) > 60
+
+
+def test_no_layers_where_all_are_off():
+    assert augmentation_layers(crop_padding=0, horizontal_flip=False, cutout=0, seed=0) == []
