@@ -120,7 +120,7 @@ def wait_for_data(splits: str) -> float:
 
     config, split = CnnConfig(), read_split(Path(splits), "train")
     pixels = pixel_statistics(split.images)
-    model = build_network(config, split.image_shape, len(split.info.classes), pixels).model
+    model = build_network(config, split.image_shape, len(split.info.classes), pixels, for_training=True).model
     model.compile(make_optimizer(config.optimizer, 1e-3), make_loss(label_smoothing=0.05, from_logits=True))
     stream = iter(batches(split.images, split.labels, config.batch_size, shuffle=True))
     model.train_on_batch(*next(stream))  # compiles

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from darkroom.errors import DataError, TrainingError
-from darkroom.training import Throttle, batches, check_finite, load_model, make_optimizer, seed_everything
+from darkroom.training import Throttle, batches, check_finite, load_model, make_optimizer, predict, seed_everything
 
 
 def numbered_images(count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -114,3 +114,19 @@ def test_a_truncated_model_is_named(tmp_path: Path):
         path.write_bytes(damaged)
         with pytest.raises(DataError, match=r"model\.keras: not readable as a Keras model"):
             load_model(path)
+
+
+def test_nothing_of_a_stream_is_tuned_for_its_iterator_then_ends_late() -> None:
+    stream = batches(*numbered_images(10), 4, shuffle=True)
+    assert stream.options().autotune.enabled is False
+    assert stream.map(lambda images, labels: images).repeat().options().autotune.enabled is False
+
+
+def test_predictions_come_in_order_for_every_output() -> None:
+    images, _ = numbered_images(10)
+    taken = keras.Input(images.shape[1:], dtype="uint8")
+    mean = keras.layers.GlobalAveragePooling2D(dtype="float32")(taken)
+    model = keras.Model(taken, [mean, 2 * mean])
+    once, twice = predict(model, images, 4)
+    np.testing.assert_allclose(once[:, 0], images.mean(axis=(1, 2, 3)), rtol=1e-6)
+    np.testing.assert_allclose(twice, 2 * once)

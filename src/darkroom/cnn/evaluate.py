@@ -17,7 +17,7 @@ from darkroom.cnn.train import MODEL_FILE
 from darkroom.data.splits import Split, hash_test_split, read_split
 from darkroom.errors import DataError
 from darkroom.files import sha256_of, write_json
-from darkroom.training import batches, load_model
+from darkroom.training import load_model, predict
 
 _PICTURED_IMAGES = 25
 _CONFUSION_FILE = "confusion.csv"
@@ -70,8 +70,8 @@ def evaluate(model_dir: Path, splits: Path, destination: Path, config: EvaluateC
     model, split = load_model(model_path), read_split(splits, "test")
     _check_match(model, model_path, split)
     validation = read_split(splits, "validation")
-    temperature = fit_temperature(validation.labels, predict(model, validation, config.batch_size))
-    evaluation = measure(predict(model, split, config.batch_size), split.labels, temperature, config)
+    temperature = fit_temperature(validation.labels, predict(model, validation.images, config.batch_size))
+    evaluation = measure(predict(model, split.images, config.batch_size), split.labels, temperature, config)
     values = dict(evaluation.values)
     _write_tables(evaluation, split, destination)
     _write_pictures(evaluation, split, config, destination)
@@ -90,12 +90,6 @@ def evaluate(model_dir: Path, splits: Path, destination: Path, config: EvaluateC
     }
     write_json(destination / "evaluation.json", provenance)
     return values
-
-
-def predict(model: keras.Model, split: Split, batch_size: int) -> NDArray[np.float32]:
-    """Class probabilities [N, K] of every image of a split, in its order."""
-    images = batches(split.images, split.labels, batch_size).map(lambda batch_images, labels: batch_images)
-    return np.asarray(model.predict(images, verbose=0), dtype=np.float32)
 
 
 def measure(
@@ -199,7 +193,7 @@ def _write_corruptions(model: keras.Model, split: Split, config: EvaluateCnnConf
     images, labels = np.asarray(split.images[rows]), np.asarray(split.labels[rows])
 
     def answer(corrupted: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return np.asarray(model.predict(corrupted, batch_size=config.batch_size, verbose=0))
+        return np.asarray(predict(model, corrupted, config.batch_size))
 
     clean = metrics.Tally.of(answer(images).argmax(axis=1) == labels)
     found = measure_robustness(answer, images, labels, config.seed)

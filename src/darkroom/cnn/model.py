@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from darkroom.cnn.backbone import extract_features
 from darkroom.cnn.config import Architecture, CnnConfig
+from darkroom.cnn.normalization import FusedBatchNormalization
 from darkroom.errors import ConfigError
 
 # Keras's 0.99 remembers some 100 steps; a short run then ends with statistics of weights long gone.
@@ -46,7 +47,7 @@ class Network:
 
 @dataclass(frozen=True)
 class _Design:
-    body: Callable[[keras.KerasTensor], keras.KerasTensor]
+    body: Callable[[keras.KerasTensor, type[keras.Layer]], keras.KerasTensor]
     normalise: Callable[[PixelStatistics], keras.Layer]
     from_logits: bool
     smallest_side: int
@@ -73,12 +74,13 @@ def build_network(
     pixels: PixelStatistics,
     *,
     policy: str = "float32",
-    pretrained: bool = True,
+    for_training: bool = False,
 ) -> Network:
     """Build an untrained network; its initial weights come from Keras's global seed, a backbone's from its file.
 
     `image_shape` is height, width, channels; `pixels` are the statistics of the training images; `policy` is Keras's
-    dtype policy, such as mixed_bfloat16. With `pretrained` false a backbone's weights are random, to be overwritten.
+    dtype policy, such as mixed_bfloat16. A network `for_training` has faster layers and a backbone with its weights;
+    otherwise there are layers of Keras alone, to be given the weights of a trained network, which are as many.
 
     Raises:
         ConfigError: the images are too small for the architecture, or a backbone's weights cannot be had.
@@ -86,11 +88,12 @@ def build_network(
     with dtype_policy(policy):
         images = keras.Input(image_shape, dtype="uint8", name="images")
         if config.backbone is not None:
-            features, backbone = extract_features(images, config.backbone, pretrained=pretrained)
+            features, backbone = extract_features(images, config.backbone, pretrained=for_training)
             return Network(_with_head(images, features, classes, config, from_logits=True), True, backbone)
         design = _DESIGNS[config.architecture]
         _check_size(config.architecture, design, image_shape)
-        features = design.body(design.normalise(pixels)(images))
+        normalization = FusedBatchNormalization if for_training else layers.BatchNormalization
+        features = design.body(design.normalise(pixels)(images), normalization)
         return Network(
             _with_head(images, features, classes, config, from_logits=design.from_logits), design.from_logits
         )
@@ -137,7 +140,8 @@ def inference_model(network: Network) -> keras.Model:
     return keras.Model(network.model.input, probabilities, name=network.model.name)
 
 
-def _tutorial_body(images: keras.KerasTensor) -> keras.KerasTensor:
+def _tutorial_body(images: keras.KerasTensor, normalization: type[keras.Layer]) -> keras.KerasTensor:
+    """The tutorial's network, which normalises nothing."""
     features = layers.Conv2D(32, 3, activation="relu")(images)
     features = layers.MaxPooling2D()(features)
     features = layers.Conv2D(64, 3, activation="relu")(features)
@@ -146,33 +150,36 @@ def _tutorial_body(images: keras.KerasTensor) -> keras.KerasTensor:
     return layers.Dense(64, activation="relu")(layers.Flatten()(features))
 
 
-def _darkroom_body(images: keras.KerasTensor) -> keras.KerasTensor:
+def _darkroom_body(images: keras.KerasTensor, normalization: type[keras.Layer]) -> keras.KerasTensor:
     """Most of the arithmetic happens at a quarter of the resolution, which is what makes it quick on a CPU."""
-    features = _convolution(images, 24, stride=2)
-    features = _convolution(features, 64, stride=2)
-    features = _convolution(features, 64)
+    features = _convolution(images, 24, normalization, stride=2)
+    features = _convolution(features, 64, normalization, stride=2)
+    features = _convolution(features, 64, normalization)
     features = layers.MaxPooling2D(padding="same")(features)
-    features = _convolution(features, 96)
+    features = _convolution(features, 96, normalization)
     return layers.Flatten()(features)
 
 
-def _residual_body(images: keras.KerasTensor) -> keras.KerasTensor:
+def _residual_body(images: keras.KerasTensor, normalization: type[keras.Layer]) -> keras.KerasTensor:
     """One residual block (He et al. 2016) at each of three resolutions, for those who have an hour."""
-    features = _convolution(images, 32)
+    features = _convolution(images, 32, normalization)
     for filters in (64, 128, 256):
-        features = _convolution(features, filters, stride=2)
-        change = _normalise(layers.Conv2D(filters, 3, padding="same", use_bias=False)(_convolution(features, filters)))
+        features = _convolution(features, filters, normalization, stride=2)
+        change = _convolution(features, filters, normalization)
+        change = normalization(momentum=_BATCH_NORM_MOMENTUM)(_linear_convolution(change, filters))
         features = layers.ReLU()(layers.Add()([features, change]))
     return layers.GlobalAveragePooling2D()(features)
 
 
-def _convolution(features: keras.KerasTensor, filters: int, *, stride: int = 1) -> keras.KerasTensor:
-    features = layers.Conv2D(filters, 3, strides=stride, padding="same", use_bias=False)(features)
-    return layers.ReLU()(_normalise(features))
+def _convolution(
+    features: keras.KerasTensor, filters: int, normalization: type[keras.Layer], *, stride: int = 1
+) -> keras.KerasTensor:
+    features = normalization(momentum=_BATCH_NORM_MOMENTUM)(_linear_convolution(features, filters, stride=stride))
+    return layers.ReLU()(features)
 
 
-def _normalise(features: keras.KerasTensor) -> keras.KerasTensor:
-    return layers.BatchNormalization(momentum=_BATCH_NORM_MOMENTUM)(features)
+def _linear_convolution(features: keras.KerasTensor, filters: int, *, stride: int = 1) -> keras.KerasTensor:
+    return layers.Conv2D(filters, 3, strides=stride, padding="same", use_bias=False)(features)
 
 
 def _to_unit_range(pixels: PixelStatistics) -> keras.Layer:

@@ -107,7 +107,7 @@ def train(
     seed_everything(config.seed)
     pixels = pixel_statistics(train_split.images)
     policy = _policy(config)
-    network = _build(train_split, config, pixels, policy=policy)
+    network = _build(train_split, config, pixels, policy=policy, for_training=True)
     plan = _make_plan(network, train_split, config, policy)
     progress = _Progress(config.epochs, on_epoch, on_batch)
     training = _Training(network, (train_split, validation_split), config, plan, checkpoint, progress)
@@ -115,7 +115,7 @@ def train(
     training.run()
     seconds = time.monotonic() - started
 
-    save_model(inference_model(_in_float32(network, train_split, config, pixels, policy)), model_dir / MODEL_FILE)
+    save_model(inference_model(_to_serve(network, train_split, config, pixels)), model_dir / MODEL_FILE)
     write_json(history_dir / "history.json", training.history)
     plot_history(training.history, history_dir / "history.png")
     if checkpoint is not None:
@@ -137,17 +137,15 @@ def _policy(config: CnnConfig) -> str:
 
 
 def _build(
-    split: Split, config: CnnConfig, pixels: PixelStatistics, *, policy: str, pretrained: bool = True
+    split: Split, config: CnnConfig, pixels: PixelStatistics, *, policy: str = "float32", for_training: bool = False
 ) -> Network:
     classes = len(split.info.classes)
-    return build_network(config, split.image_shape, classes, pixels, policy=policy, pretrained=pretrained)
+    return build_network(config, split.image_shape, classes, pixels, policy=policy, for_training=for_training)
 
 
-def _in_float32(network: Network, split: Split, config: CnnConfig, pixels: PixelStatistics, policy: str) -> Network:
-    """The same network computing in float32: what is served must not depend on the device that trained it."""
-    if policy == "float32":
-        return network
-    plain = _build(split, config, pixels, policy="float32", pretrained=False)
+def _to_serve(network: Network, split: Split, config: CnnConfig, pixels: PixelStatistics) -> Network:
+    """The same network of Keras's own layers, in float32: what is served must not depend on what trained it."""
+    plain = _build(split, config, pixels)
     plain.model.set_weights(network.model.get_weights())
     return plain
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from darkroom.data.splits import Split
 from darkroom.gan.config import EvaluateGanConfig
-from darkroom.training import OnEpoch, batches, check_finite, ignore_epoch, make_optimizer, seed_everything
+from darkroom.training import OnEpoch, batches, check_finite, ignore_epoch, make_optimizer, predict, seed_everything
 
 FEATURES = 64
 BATCH_SIZE = 128
@@ -86,6 +86,6 @@ def compile_classifier(model: keras.Model, steps: int) -> keras.Model:
 
 def judge(reference: keras.Model, images: NDArray[np.uint8]) -> Judgement:
     """Classify images [N, H, W, C] uint8 and take their features."""
-    logits, features = reference.predict(images, batch_size=_JUDGE_BATCH_SIZE, verbose=0)
+    logits, features = predict(reference, images, _JUDGE_BATCH_SIZE)
     # Covariances are summed over thousands of images: in double precision.
     return Judgement(features=features.astype(np.float64), labels=logits.argmax(axis=1))

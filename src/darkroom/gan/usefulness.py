@@ -19,7 +19,9 @@ from darkroom.data.splits import Split
 from darkroom.gan.bootstrap import Interval, Selections, means
 from darkroom.gan.config import EvaluateGanConfig
 from darkroom.gan.reference import BATCH_SIZE, build_reference, compile_classifier
-from darkroom.training import assign, batches, seed_everything
+from darkroom.training import assign, batches, predict, seed_everything
+
+_PREDICTED_AT_ONCE = 500
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ class _Classifier:
 
     def is_right(self, split: Split) -> NDArray[np.bool_]:
         """Whether each image of a split is classified correctly: [N]."""
-        logits = self._trained.predict(split.images, batch_size=500, verbose=0)
+        logits = predict(self._trained, split.images, _PREDICTED_AT_ONCE)
         right: NDArray[np.bool_] = logits.argmax(axis=1) == split.labels
         return right
 

@@ -91,7 +91,7 @@ def test_evaluation_names_its_data_and_model(model_dir: Path, tiny_splits: Path,
 
 def test_the_batch_size_does_not_change_the_result(model_dir: Path, tiny_splits: Path):
     model, split = load_model(model_dir / "model.keras"), read_split(tiny_splits, "test")
-    np.testing.assert_allclose(predict(model, split, 33), predict(model, split, 200), atol=1e-6)
+    np.testing.assert_allclose(predict(model, split.images, 33), predict(model, split.images, 200), atol=1e-6)
 
 
 def test_the_temperature_comes_from_the_validation_split(model_dir: Path, tiny_splits: Path, tmp_path: Path):
@@ -99,7 +99,7 @@ def test_the_temperature_comes_from_the_validation_split(model_dir: Path, tiny_s
     splits = tmp_path / "splits"
     shutil.copytree(tiny_splits, splits)
     validation = read_split(splits, "validation")
-    probabilities = predict(load_model(model_dir / "model.keras"), validation, 64)
+    probabilities = predict(load_model(model_dir / "model.keras"), validation.images, 64)
     labels = probabilities.argmax(axis=1)
     np.save(splits / "validation/labels.npy", labels)
     values = evaluate(model_dir, splits, tmp_path, CONFIG)
