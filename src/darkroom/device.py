@@ -9,6 +9,8 @@ _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 # Compute capability from which tensor cores take bfloat16 (Ampere) and float16 (Volta).
 _BFLOAT16_CAPABILITY = (8, 0)
 _FLOAT16_CAPABILITY = (7, 0)
+_PROCESSOR = Path("/proc/cpuinfo")
+_BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
 
 
 def memory_bytes() -> int:
@@ -26,15 +28,24 @@ def memory_bytes() -> int:
     return int(free if limit == "max" else min(free, int(limit)))
 
 
-def fastest_precision() -> str:
-    """`bfloat16` or `float16` on a GPU with tensor cores for it, `float32` elsewhere.
+def fastest_precision(*, wide: bool) -> str:
+    """`bfloat16` or `float16` on a device that computes faster in it, `float32` elsewhere.
 
-    A CPU gains nothing from less precision in networks as small as ours: docs/ablations.md.
+    GPUs gain by their tensor cores. A processor with instructions for bfloat16 gains where convolutions are `wide`, of 64
+    channels and more; in small ones the conversions cost what the arithmetic saves (docs/ablations.md).
     """
     gpus = tf.config.list_physical_devices("GPU")
     if not gpus:
-        return "float32"
+        return "bfloat16" if wide and _BFLOAT16_FLAGS & _processor_flags() else "float32"
     capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))
     if capability >= _BFLOAT16_CAPABILITY:
         return "bfloat16"
     return "float16" if capability >= _FLOAT16_CAPABILITY else "float32"
+
+
+def _processor_flags() -> set[str]:
+    """The instruction sets that Linux names; none elsewhere."""
+    if not _PROCESSOR.is_file():
+        return set()
+    lines = _PROCESSOR.read_text(encoding="utf-8").splitlines()
+    return next((set(line.split()) for line in lines if line.startswith("flags")), set())

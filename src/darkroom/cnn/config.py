@@ -37,12 +37,15 @@ class BackboneConfig(StepConfig):
     fine_tuning_rate: float = Field(0.1, gt=0, le=1, description="share of the learning rate in the epochs after them")
 
 
+# Architectures whose convolutions are wide enough for a processor's 16-bit arithmetic to pay.
+WIDE: tuple[Architecture, ...] = ("darkroom_resnet",)
+
 # What an architecture trains with where that differs from the defaults below, which are darkroom_cnn's recipe. A value
 # that a person gives wins over both.
 RECIPES: dict[Architecture, dict[str, Any]] = {
     "darkroom_cnn": {},
     "darkroom_resnet": {
-        "epochs": 20,
+        "epochs": 24,
         "learning_rate": 3e-3,
         "weight_decay": 0.05,
         "crop_padding": 2,

@@ -12,7 +12,7 @@ from darkroom import device
 from darkroom.archive import save_model
 from darkroom.checkpoint import TrainingState, load_checkpoint, remove_checkpoint, save_checkpoint
 from darkroom.cnn.augment import augmentation_layers
-from darkroom.cnn.config import CnnConfig
+from darkroom.cnn.config import WIDE, CnnConfig
 from darkroom.cnn.model import (
     Network,
     PixelStatistics,
@@ -132,7 +132,9 @@ def train(
 
 
 def _policy(config: CnnConfig) -> str:
-    precision = device.fastest_precision() if config.precision == "auto" else config.precision
+    precision = (
+        device.fastest_precision(wide=config.architecture in WIDE) if config.precision == "auto" else config.precision
+    )
     return "float32" if precision == "float32" else f"mixed_{precision}"
 
 

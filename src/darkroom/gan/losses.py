@@ -81,20 +81,40 @@ class AdversarialLoss:
     """Both sides of one game.
 
     collapsed: a generator's loss that says that no sample passes any more, together with a discriminator that is
-    nearly always right; None where the logit's zero means nothing, as with a critic.
+    nearly always right; None where the logit's zero means nothing, as with a critic. one_pass: every generated image
+    moves the discriminator's loss, so that `turning_factors` exist.
     """
 
     discriminator: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
     generator: Callable[[tf.Tensor], tf.Tensor]
     collapsed: float | None
+    one_pass: bool
 
 
 # Eight nats are a probability of three in ten thousand. So is a logit of -8, which is seven beyond the hinge's margin.
 LOSSES: dict[LossName, AdversarialLoss] = {
-    "non_saturating": AdversarialLoss(discriminator_loss, generator_loss, collapsed=8.0),
-    "hinge": AdversarialLoss(hinge_discriminator_loss, linear_generator_loss, collapsed=8.0),
-    "wgan_gp": AdversarialLoss(wasserstein_discriminator_loss, linear_generator_loss, collapsed=None),
+    "non_saturating": AdversarialLoss(discriminator_loss, generator_loss, collapsed=8.0, one_pass=True),
+    "hinge": AdversarialLoss(hinge_discriminator_loss, linear_generator_loss, collapsed=8.0, one_pass=False),
+    "wgan_gp": AdversarialLoss(wasserstein_discriminator_loss, linear_generator_loss, collapsed=None, one_pass=True),
 }
+
+
+def turning_factors(loss: AdversarialLoss, real_logits: tf.Tensor, fake_logits: tf.Tensor) -> tf.Tensor:
+    """What turns the discriminator's gradient at each generated image into the generator's: [B, 1] float32.
+
+    Both losses see an image through its logit alone, so their gradients by the image differ by the factor
+    (dL_G / dl) / (dL_D / dl) only, and one pass back through the discriminator serves both networks (Shen et al. 2021,
+    "Training Generative Adversarial Networks in One Stage"). For the non-saturating loss it is -exp(-l).
+    """
+    with tf.GradientTape() as of_discriminator, tf.GradientTape() as of_generator:
+        of_discriminator.watch(fake_logits)
+        of_generator.watch(fake_logits)
+        loss_d = loss.discriminator(tf.stop_gradient(real_logits), fake_logits)
+        loss_g = loss.generator(fake_logits)
+    wanted, had = of_generator.gradient(loss_g, fake_logits), of_discriminator.gradient(loss_d, fake_logits)
+    # Below a logit of -87 the discriminator's slope is zero in float32; such an image waits for the next step.
+    return tf.math.divide_no_nan(wanted, had)
+
 
 # Where all gradients are zero, a square root has no slope.
 _TINY = 1e-12

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from darkroom.gan.augment import augment
 from darkroom.gan.config import GanConfig
-from darkroom.gan.losses import LOSSES, gradient_penalty, r1_penalty
+from darkroom.gan.losses import LOSSES, gradient_penalty, r1_penalty, turning_factors
 from darkroom.gan.model import build_discriminator, build_generator
 from darkroom.training import make_optimizer
 
@@ -78,14 +78,16 @@ def make_train_step(gan: Gan, optimizers: Optimizers, config: GanConfig) -> Trai
         real = tf.cast(pixels, tf.float32) / 127.5 - 1.0
         seed = tf.stack([tf.constant(config.seed, tf.int64), step])
         latent = tf.random.stateless_normal((tf.shape(real)[0], config.latent_size), seed)
-        with tf.GradientTape() as generator_tape, tf.GradientTape() as discriminator_tape:
+        with tf.GradientTape() as generator_tape:
             fake = gan.generator([latent, labels], training=True)
+            shown_fake = augment(fake, config.augmentations, _fold(seed, _ON_FAKE))
+        with tf.GradientTape(persistent=not loss.one_pass) as discriminator_tape:
+            discriminator_tape.watch(shown_fake)
             with tf.GradientTape() as real_tape:
                 real_tape.watch(real)
-                shown = augment(real, config.augmentations, _fold(seed, _ON_REAL))
-                real_logits = gan.discriminator([shown, labels], training=True)
-            shown = augment(fake, config.augmentations, _fold(seed, _ON_FAKE))
-            fake_logits = gan.discriminator([shown, labels], training=True)
+                shown_real = augment(real, config.augmentations, _fold(seed, _ON_REAL))
+                real_logits = gan.discriminator([shown_real, labels], training=True)
+            fake_logits = gan.discriminator([shown_fake, labels], training=True)
             loss_d = loss.discriminator(real_logits, fake_logits)
             loss_g = loss.generator(fake_logits)
             penalised = loss_d
@@ -94,8 +96,15 @@ def make_train_step(gan: Gan, optimizers: Optimizers, config: GanConfig) -> Trai
             if config.loss == "wgan_gp":
                 slopes = _slopes_between(gan.discriminator, real, fake, labels, _fold(seed, _BETWEEN))
                 penalised += config.gradient_penalty * gradient_penalty(slopes)
-        _descend(optimizers.discriminator, discriminator_tape, penalised, gan.discriminator.trainable_variables)
-        _descend(optimizers.generator, generator_tape, loss_g, gan.generator.trainable_variables)
+        weights = gan.discriminator.trainable_variables
+        *of_weights, of_fake = discriminator_tape.gradient(penalised, [*weights, shown_fake])
+        if loss.one_pass:
+            of_fake *= turning_factors(loss, real_logits, fake_logits)[:, tf.newaxis, tf.newaxis]
+        else:
+            of_fake = discriminator_tape.gradient(loss_g, shown_fake)
+        optimizers.discriminator.apply(of_weights, weights)
+        weights = gan.generator.trainable_variables
+        optimizers.generator.apply(generator_tape.gradient(shown_fake, weights, output_gradients=of_fake), weights)
         move_average(gan.averaged, gan.generator, config.ema_decay, step)
         return tf.stack([loss_g, loss_d, discriminator_accuracy(real_logits, fake_logits)])
 
@@ -131,10 +140,6 @@ def _slopes_between(
         tape.watch(between)
         logits = discriminator([between, labels], training=True)
     return tape.gradient(logits, between)
-
-
-def _descend(optimizer: keras.Optimizer, tape: tf.GradientTape, loss: tf.Tensor, weights: list[keras.Variable]) -> None:
-    optimizer.apply(tape.gradient(loss, weights), weights)
 
 
 def _fold(seed: tf.Tensor, stream: int) -> tf.Tensor:

@@ -8,8 +8,10 @@ import tensorflow as tf
 
 from darkroom.data.splits import read_split
 from darkroom.gan.config import GanConfig
+from darkroom.gan.losses import LOSSES, gradient_penalty
 from darkroom.gan.step import (
     METRICS,
+    Optimizers,
     build_gan,
     discriminator_accuracy,
     make_optimizers,
@@ -98,6 +100,51 @@ def test_every_loss_trains_with_its_options(changes: dict[str, Any]) -> None:
     assert still == [0, config.loss == "wgan_gp"]
     made = np.asarray(gan.generator([np.zeros((2, 8), np.float32), np.array([0, 1])]))
     assert made[0].mean() < made[1].mean() - 0.2
+
+
+@pytest.mark.parametrize("name", ["non_saturating", "hinge", "wgan_gp"])
+def test_both_networks_descend_their_own_loss(name: Any) -> None:
+    """The step's updates are those of plain gradient descent on each loss, with a pass of its own for each."""
+    config = GanConfig.parse({**SMALL.model_dump(), "loss": name, "ema_decay": 0.0})
+    seed_everything(0)
+    gan, twin = build_gan((8, 8, 1), 2, config), build_gan((8, 8, 1), 2, config)
+    # Large weights, for logits on both sides of the hinge's margin.
+    gan.discriminator.set_weights([3 * weight for weight in gan.discriminator.get_weights()])
+    for one, other in ((gan.generator, twin.generator), (gan.discriminator, twin.discriminator)):
+        other.set_weights(one.get_weights())
+    rate = 1.0
+    optimizers = Optimizers(keras.optimizers.SGD(rate), keras.optimizers.SGD(rate))
+    pixels = tf.constant(np.random.default_rng(0).integers(0, 256, (100, 8, 8, 1), dtype=np.uint8))
+    labels = tf.constant(np.resize([0, 1], 100))
+    make_train_step(gan, optimizers, config)(pixels, labels, tf.constant(0, tf.int64))
+
+    real, loss = tf.cast(pixels, tf.float32) / 127.5 - 1.0, LOSSES[config.loss]
+    latent = tf.random.stateless_normal((100, config.latent_size), (config.seed, 0))
+    with tf.GradientTape() as of_generator, tf.GradientTape() as of_discriminator:
+        fake = twin.generator([latent, labels])
+        fake_logits = twin.discriminator([fake, labels])
+        loss_g = loss.generator(fake_logits)
+        loss_d = loss.discriminator(twin.discriminator([real, labels]), fake_logits)
+        if config.loss == "wgan_gp":
+            seed = tf.random.experimental.stateless_fold_in(tf.constant([config.seed, 0], tf.int64), 3)
+            share = tf.random.stateless_uniform((100, 1, 1, 1), seed)
+            between = share * real + (1.0 - share) * tf.stop_gradient(fake)
+            with tf.GradientTape() as tape:
+                tape.watch(between)
+                logits = twin.discriminator([between, labels])
+            loss_d += config.gradient_penalty * gradient_penalty(tape.gradient(logits, between))
+    if name == "hinge":
+        assert 0 < int(tf.reduce_sum(tf.cast(fake_logits < -1, tf.int32))) < 100
+    for tape, value, network, trained in (
+        (of_generator, loss_g, twin.generator, gan.generator),
+        (of_discriminator, loss_d, twin.discriminator, gan.discriminator),
+    ):
+        before = [np.asarray(variable) for variable in network.trainable_variables]
+        gradients = tape.gradient(value, network.trainable_variables)
+        assert tf.linalg.global_norm(gradients) > 0.01
+        for start, gradient, after in zip(before, gradients, trained.trainable_variables, strict=True):
+            gradient = tf.convert_to_tensor(gradient)  # an embedding's is sparse
+            np.testing.assert_allclose(np.asarray(after), start - rate * gradient, rtol=1e-4, atol=2e-6)
 
 
 def test_spectral_normalization_bounds_every_layer() -> None:
