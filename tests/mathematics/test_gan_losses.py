@@ -116,3 +116,13 @@ def test_penalties_by_hand():
     norms = np.sqrt((gradients**2).sum(axis=(1, 2, 3)))
     assert float(losses.gradient_penalty(tf.constant(gradients))) == pytest.approx(((norms - 1) ** 2).mean())
     assert float(losses.r1_penalty(tf.constant(gradients))) == pytest.approx((norms**2).mean() / 2)
+
+
+def test_the_factors_that_turn_one_networks_gradient_into_the_others():
+    logits = np.array([[-20.0], [-3.0], [0.0], [4.0]])
+    real, fake = tf.zeros_like(logits), tf.constant(logits)
+    non_saturating = losses.turning_factors(losses.LOSSES["non_saturating"], real, fake)
+    expected = (by_hand.sigmoid(logits) - 1) / by_hand.sigmoid(logits)
+    np.testing.assert_allclose(non_saturating, expected, rtol=1e-6)
+    np.testing.assert_allclose(expected, -np.exp(-logits), rtol=1e-6)
+    np.testing.assert_allclose(losses.turning_factors(losses.LOSSES["wgan_gp"], real, fake), -1)
