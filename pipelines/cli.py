@@ -13,6 +13,7 @@ from rich.panel import Panel
 
 from components.images import DEFAULT_REPOSITORY
 from darkroom.errors import message_for_user
+from pipelines import cluster_cli
 from pipelines.outcome import show_outcome
 from pipelines.workspace import Workspace
 
@@ -26,6 +27,7 @@ data_app = typer.Typer(help="Get, check and pin the dataset.", no_args_is_help=T
 app.add_typer(data_app, name="data")
 models_app = typer.Typer(help="See registered models, and go back to an earlier one.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
+app.add_typer(cluster_cli.schedules_app, name="schedules")
 
 out = Console()
 err = Console(stderr=True)
@@ -100,6 +102,10 @@ def compile_(
     place = ClusterPlacement(workspace.git_commit, images, accelerator, gpus)
     compile_pipeline(place, config, workspace.pinned_md5, output)
     _say(f"Compiled to {output}, images {images}/*:{workspace.git_commit[:12]}")
+
+
+app.command()(cluster_cli.submit)
+app.command()(cluster_cli.status)
 
 
 @app.command()

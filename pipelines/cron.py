@@ -1,7 +1,7 @@
 """Cron expressions as Kubeflow Pipelines reads them: six fields, seconds first.
 
-KFP 2.17 parses them with robfig/cron 1.2, which also takes five fields and then reads a crontab's minutes as seconds, and
-takes `@daily`. Both are refused here, as is everything else that is legal and cannot be meant.
+KFP 2.17 parses them with robfig/cron 1.2, which also takes `@daily`, and five fields, of which it reads a crontab's
+minutes as seconds. Both are refused here, as is everything else that is legal and cannot be meant.
 """
 
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ FIELDS = (
 
 
 def find_problems(expression: str) -> list[str]:
-    """Everything that is wrong with an expression, each naming the field, the rule and the value; none when it is good."""
+    """Everything that is wrong with an expression: the field, the rule and the value of each; none when it is good."""
     texts = expression.split()
     if len(texts) != len(FIELDS):
         names = ", ".join(known.name for known in FIELDS)

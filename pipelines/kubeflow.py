@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import kfp_server_api as api
 
@@ -66,11 +67,6 @@ class Kubeflow:
         self._runs = api.RunServiceApi(connection.client)
         self._recurring = api.RecurringRunServiceApi(connection.client)
 
-    @property
-    def serves_many(self) -> bool:
-        """Whether the server keeps users apart by namespace."""
-        return bool(self._namespace)
-
     def address(self, run: str) -> str:
         """Where a browser shows a run."""
         return f"{self.connection.ui}/#/runs/details/{run}"
@@ -124,6 +120,16 @@ class Kubeflow:
     def get_run(self, run: str) -> Any:
         """A run as the generated API has it."""
         return self._call(self._runs.run_service_get_run, run)
+
+    def get_specification(self, run: Any) -> dict[str, Any]:
+        """The compiled pipeline of a run."""
+        source = run.pipeline_version_reference
+        if source is None:
+            raise ClusterError(f"run {run.run_id}: was not started from a pipeline version, so not by Darkroom")
+        get = self._pipelines.pipeline_service_get_pipeline_version
+        whole: dict[str, Any] = self._call(get, source.pipeline_id, source.pipeline_version_id).pipeline_spec
+        # With settings for Kubernetes in it, the package is two documents, and the server gives both by name.
+        return dict(whole.get("pipeline_spec", whole))
 
     def list_recurring_runs(self, experiment: str) -> list[RecurringRun]:
         """All recurring runs of an experiment, oldest first."""
@@ -215,7 +221,9 @@ class Kubeflow:
 
 def _named(field: str, value: str) -> str:
     """The filter of a listing by a name."""
-    return json.dumps({"predicates": [{"operation": "EQUALS", "key": field, "string_value": value}]})
+    predicate = {"operation": "EQUALS", "key": field, "string_value": value}
+    # The server decodes a filter once more than the rest of the address.
+    return quote(json.dumps({"predicates": [predicate]}))
 
 
 def _reference(version: Version) -> Any:
