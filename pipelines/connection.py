@@ -66,8 +66,8 @@ class Connection:
         self._credentials = credentials
         self._configuration = configuration
         configuration.retries = RETRIES
-        # A retry is not worth a line on the terminal; what comes of it is.
-        logging.getLogger("urllib3").setLevel(logging.ERROR)
+        # A retry is not worth a line on the terminal. The level of urllib3 itself is reset by every generated object.
+        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
         self.client = kfp_server_api.ApiClient(configuration)
 
     def call(self, method: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
@@ -100,6 +100,8 @@ class Connection:
         match cause:
             case http.NameResolutionError():
                 reason = "its host name is not known"
+            case http.NewConnectionError():
+                reason = _last_words(cause)
             case http.ConnectTimeoutError():
                 reason = f"no connection within {CONNECT_SECONDS:.0f} s"
             case http.ReadTimeoutError():

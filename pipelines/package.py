@@ -20,7 +20,8 @@ FOLDER_NAME = "build"
 DIRTY = "-dirty"
 SHORT = 12
 # What git takes without a scheme, such as git@git.example.org:team/darkroom.git.
-SCP_ADDRESS = re.compile(r"([\w.-]+@)?[\w.-]+:[^/].*")
+# A single letter before the colon is a drive of Windows.
+SCP_ADDRESS = re.compile(r"([\w.-]+@)?[\w.-]{2,}:[^/].*")
 
 
 @dataclass(frozen=True)

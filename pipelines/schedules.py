@@ -1,6 +1,7 @@
 """The declared schedules: `infra/schedules.yaml`, read and checked as a whole before anything is sent anywhere."""
 
 import difflib
+import functools
 import re
 import zoneinfo
 from collections import Counter
@@ -133,9 +134,12 @@ def _collect(findings: list[str], label: str, read: Callable[[], Read]) -> Read 
         return None
 
 
+_known_zones = functools.cache(zoneinfo.available_timezones)
+
+
 def _unknown_zone(name: str) -> str:
     """Why there is no such time zone; empty when there is one."""
-    known = zoneinfo.available_timezones()
+    known = _known_zones()
     if name in known:
         return ""
     close = difflib.get_close_matches(name, known, n=1)

@@ -58,7 +58,7 @@ class KfpServer:
     """The server, as a test steers it and looks into it."""
 
     def __init__(self, *, token: str = "", allowed: Sequence[str] = (), existing: Sequence[str] | None = None) -> None:
-        """`token` must be shown; `allowed` namespaces make it serve many users; of those, some may not be `existing`."""
+        """`token` must be shown; with `allowed` namespaces it serves many users; those not `existing` are but names."""
         self.state = State(allowed)
         self.token = token
         self.allowed = allowed
@@ -248,6 +248,9 @@ def _checked(answer: Record, model: str | None) -> Record:
 def _handler(server: KfpServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        # One packet for an answer, at once: else each waits for the client's delayed acknowledgement.
+        wbufsize = -1
+        disable_nagle_algorithm = True
 
         def do_GET(self) -> None:
             self._serve()

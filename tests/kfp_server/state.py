@@ -162,7 +162,7 @@ class State:
     def list_recurring_runs(self, query: Mapping[str, str]) -> Record:
         experiment = query.get("experiment_id")
         runs = [one for one in self.recurring.values() if experiment in (None, "", one.get("experiment_id"))]
-        return self._page("recurring_runs", runs, query, (*NAMES, "recurring_run_id", "updated_at"))
+        return self._page("recurringRuns", runs, query, (*NAMES, "recurring_run_id", "updated_at"))
 
     def delete_recurring_run(self, recurring_run: str, propagation: str) -> None:
         self._get(self.recurring, "Job", recurring_run)
