@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote_plus
 
-from kfp_server_api import V2beta1PredicateOperation
-
 from tests.kfp_server.errors import invalid
 from tests.kfp_server.wire import InvalidMessageError, check
 
 DEFAULT_PAGE = 20
 LARGEST_PAGE = 200
 
+# The numbers of the operations that are supported here, in filter.proto.
+NUMBERS = {1: "EQUALS", 2: "NOT_EQUALS", 9: "IS_SUBSTRING"}
 OPERATIONS: dict[str, Callable[[Any, Any], bool]] = {
     "EQUALS": lambda there, wanted: there == wanted,
     "NOT_EQUALS": lambda there, wanted: there != wanted,
@@ -33,7 +33,8 @@ def select(items: Sequence[dict[str, Any]], query: Mapping[str, str], keys: Sequ
         start, criteria = _open(query["page_token"], criteria)
     if criteria["sort_by"]:
         raise invalid(f"sorting is not supported here, got {criteria['sort_by']!r}")
-    found = [item for item in items if _passes(item, criteria["filter"], keys)]
+    predicates = _read_filter(criteria["filter"], keys)
+    found = [item for item in items if all(_holds(predicate, item) for predicate in predicates)]
     after = start + size
     return found[start:after], _seal(after, criteria) if after < len(found) else ""
 
@@ -54,26 +55,30 @@ def _seal(start: int, criteria: dict[str, str]) -> str:
     return base64.b64encode(json.dumps({"start": start, "criteria": criteria}).encode()).decode()
 
 
-def _passes(item: Mapping[str, Any], text: str, keys: Sequence[str]) -> bool:
+def _read_filter(text: str, keys: Sequence[str]) -> list[dict[str, Any]]:
+    """The predicates of a filter, all of which must hold."""
     if not text:
-        return True
+        return []
     try:
         # The gateway has decoded the address once; the server decodes the filter once more.
         whole = json.loads(unquote_plus(text))
-        for predicate in whole.get("predicates", ()):
+        predicates: list[dict[str, Any]] = whole.get("predicates", [])
+        for predicate in predicates:
             # As older clients write them, and operations by number as kfp.Client does.
             if "stringValue" in predicate:
                 predicate["string_value"] = predicate.pop("stringValue")
             if isinstance(predicate.get("operation"), int):
-                predicate["operation"] = V2beta1PredicateOperation.allowable_values[predicate["operation"]]
+                predicate["operation"] = NUMBERS[predicate["operation"]]
         check(whole, "V2beta1Filter")
-    except (ValueError, InvalidMessageError) as error:
+    except (ValueError, KeyError, InvalidMessageError) as error:
         raise invalid(f"failed to parse valid filter from {text!r}: {error}") from None
-    for predicate in whole.get("predicates", ()):
-        if predicate["key"] not in keys:
-            raise invalid(f'no support for filtering on unrecognized field "{predicate["key"]}"')
-        if predicate["operation"] not in OPERATIONS or "string_value" not in predicate:
+    for predicate in predicates:
+        if predicate.get("key") not in keys:
+            raise invalid(f'no support for filtering on unrecognized field "{predicate.get("key")}"')
+        if predicate.get("operation") not in OPERATIONS or "string_value" not in predicate:
             raise invalid(f"invalid predicate operation: {predicate}")
-        if not OPERATIONS[predicate["operation"]](item.get(predicate["key"], ""), predicate["string_value"]):
-            return False
-    return True
+    return predicates
+
+
+def _holds(predicate: Mapping[str, Any], item: Mapping[str, Any]) -> bool:
+    return OPERATIONS[predicate["operation"]](item.get(predicate["key"], ""), predicate["string_value"])

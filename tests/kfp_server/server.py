@@ -24,6 +24,7 @@ ROUTES = [
     ("POST", r"experiments", "create_experiment", "V2beta1Experiment", "V2beta1Experiment"),
     ("GET", r"experiments", "list_experiments", None, "V2beta1ListExperimentsResponse"),
     ("GET", r"experiments/([^/]+)", "get_experiment", None, "V2beta1Experiment"),
+    ("POST", r"experiments/([^/:]+):archive", "archive_experiment", None, None),
     ("POST", r"pipelines/upload_version", "upload_version", "multipart", "V2beta1PipelineVersion"),
     ("POST", r"pipelines", "create_pipeline", "V2beta1Pipeline", "V2beta1Pipeline"),
     ("GET", r"pipelines", "list_pipelines", None, "V2beta1ListPipelinesResponse"),
@@ -96,7 +97,7 @@ class KfpServer:
             try:
                 return 200, self._answer(method, target, body, headers)
             except ApiError as error:
-                return error.status, error.body
+                return (error.status, error.body) if "upload" not in target else _upload_error(error)
             except _LostError:
                 return 0, None
 
@@ -153,6 +154,8 @@ class KfpServer:
                 return self._progress(arguments[0])
             case "terminate_run":
                 state.terminate_run(arguments[0])
+            case "archive_experiment":
+                state.archive_experiment(arguments[0])
             case "enable_recurring_run" | "disable_recurring_run":
                 state.switch(arguments[0], name.startswith("enable"))
             case "delete_recurring_run":
@@ -192,6 +195,12 @@ class KfpServer:
         left, fault = self.fail_write
         self.fail_write = (left - 1, fault) if left > 1 else None
         return fault if left == 1 else None
+
+
+def _upload_error(error: ApiError) -> tuple[int, Record]:
+    """Uploads do not go through gRPC and have errors of their own, most of which are 400."""
+    status = error.status if error.status in (401, 409) or error.status >= 500 else 400
+    return status, {"error_message": error.for_people, "error_details": error.message}
 
 
 class _LostError(Exception):

@@ -63,6 +63,12 @@ class State:
         }
         return self._keep(self.experiments, "experiment_id", made)
 
+    def archive_experiment(self, experiment: str) -> None:
+        self._get(self.experiments, "Experiment", experiment)["storage_state"] = "ARCHIVED"
+        for one in self.recurring.values():
+            if one["experiment_id"] == experiment:
+                one.update(_mode(False))
+
     def list_experiments(self, query: Mapping[str, str], namespace: str) -> Record:
         keys = (*NAMES, "experiment_id", "namespace", "storage_state")
         return self._page("experiments", self._of(self.experiments, namespace), query, keys)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import kfp.client
 import pytest
@@ -129,11 +130,21 @@ def test_what_is_not_there_is_404_and_an_unknown_address_too(server: KfpServer) 
 
 def test_parameters_of_an_address_are_checked(server: KfpServer) -> None:
     assert "unknown parameter in the address: colour" in refusal(server, "GET", "experiments?colour=red")[1]
-    assert (
-        "no support for filtering on unrecognized field"
-        in refusal(server, "POST", "experiments", {"display_name": "x"})[1]
-        or True
-    )
+
+
+@pytest.mark.parametrize(
+    ("predicate", "message"),
+    [
+        ({"operation": "EQUALS", "key": "colour", "string_value": "x"}, 'filtering on unrecognized field "colour"'),
+        ({"operation": "LIKE", "key": "name", "string_value": "x"}, "failed to parse valid filter"),
+        ({"operation": "EQUALS", "key": "name", "text": "x"}, "failed to parse valid filter"),
+        ({"operation": "EQUALS", "key": "name"}, "invalid predicate operation"),
+    ],
+)
+def test_filters_are_checked(predicate: dict[str, str], message: str, server: KfpServer) -> None:
+    text = quote(json.dumps({"predicates": [predicate]}))
+    status, found = refusal(server, "GET", f"experiments?filter={text}")
+    assert (status, message in found) == (400, True)
 
 
 def test_empty_fields_are_left_out_of_answers(server: KfpServer) -> None:
