@@ -101,13 +101,15 @@ def _checked(tag: str) -> str:
     """Refuse a tag that no pushed image can have, before a cluster looks for it."""
     if tag.endswith("-dirty"):
         raise ConfigError(
-            f"tracked files differ from commit {tag.removesuffix('-dirty')[:12]}: images are tagged by commit, and none "
-            "holds these changes; commit them, or name the tag of images that you built with --tag"
+            f"tracked files differ from commit {tag.removesuffix('-dirty')[:12]}: images are tagged by commit, and no "
+            "image holds these changes; commit them, or name the tag of images that you built with --tag"
         )
     if tag == "none":
         raise ConfigError("nothing is committed yet, and images are tagged by commit; commit, or use --tag")
     if tag == "latest" or re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", tag) is None:
-        raise ConfigError(f"--tag: must be the tag of one image, not latest, of letters, digits, _, . and -, got {tag!r}")
+        raise ConfigError(
+            f"--tag: must be the tag of one image, not latest, of letters, digits, _, . and -, got {tag!r}"
+        )
     return tag
 
 

@@ -1,15 +1,15 @@
 """What each step asks a cluster for, as data: profiles, read from YAML files.
 
 A profile has `defaults`, which hold for every step, and `steps`, which name what differs: a field given there replaces
-the default's as a whole. Bundled profiles lie in `pipelines/profiles/`; a file of your own is named by its path, and may
-extend a bundled one.
+the default's as a whole. Bundled profiles lie in `pipelines/profiles/`; a file of your own is named by its path, and
+may extend a bundled one.
 """
 
 import re
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import yaml
 from pydantic import BeforeValidator, Field
@@ -31,9 +31,9 @@ Step = Literal[
     "register_model",
 ]
 
-_QUANTITY = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?)(?P<suffix>[num]|k|[MGTPE]|[KMGTPE]i)?")
-_POWERS = {suffix: Decimal(1000) ** power for power, suffix in enumerate(("n", "u", "m", "", *"kMGTPE"), start=-3)}
-_POWERS |= {f"{suffix}i": Decimal(1024) ** power for power, suffix in enumerate("KMGTPE", start=1)}
+_QUANTITY = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?)(?P<unit>[num]|k|[MGTPE]|[KMGTPE]i)?")
+_UNITS = {unit: Decimal(1000) ** power for power, unit in enumerate(("n", "u", "m", "", *"kMGTPE"), start=-3)}
+_UNITS |= {f"{unit}i": Decimal(1024) ** power for power, unit in enumerate("KMGTPE", start=1)}
 
 # What a variable is called that holds a secret, and an address with a password in it.
 _SECRET_NAME = re.compile("PASSWORD|PASSWD|TOKEN|SECRET|CREDENTIAL|ACCESS_KEY|API_KEY", re.IGNORECASE)
@@ -49,14 +49,19 @@ def parse_quantity(text: str) -> Decimal:
     match = _QUANTITY.fullmatch(text)
     if match is None:
         raise ValueError(f"must be a Kubernetes quantity such as 500m, 2 or 4Gi, got {text!r}")
-    return Decimal(match["number"]) * _POWERS[match["suffix"] or ""]
+    return Decimal(match["number"]) * _UNITS[match["unit"] or ""]
+
+
+def step_of(task: str) -> Step:
+    """The step of a task by KFP's name for it, which has dashes for underscores and a number where it is repeated."""
+    return cast(Step, re.sub(r"-[0-9]+$", "", task).replace("-", "_"))
 
 
 def _quantity(pattern: str, rule: str) -> Any:
     def check(value: Any) -> Any:
         text = str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
         if not isinstance(text, str) or re.fullmatch(pattern, text) is None:
-            raise PydanticCustomError("quantity", rule)  # type: ignore[arg-type]  # wants a literal
+            raise PydanticCustomError("quantity", rule)
         return text
 
     return BeforeValidator(check)
@@ -194,7 +199,9 @@ def _read(file: Path) -> Profile:
     try:
         values = yaml.safe_load(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ConfigError(f"--profile {file}: must be {_choice()} or the path of a file; there is no such file") from None
+        raise ConfigError(
+            f"--profile {file}: must be {_choice()} or the path of a file; there is no such file"
+        ) from None
     except OSError as error:
         raise ConfigError(f"--profile {file}: cannot be read: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
