@@ -47,7 +47,7 @@ def read_package(package: Path) -> list[Task]:
         ConfigError: the file cannot be read or is no compiled pipeline.
     """
     try:
-        documents = list(yaml.safe_load_all(package.read_text(encoding="utf-8")))
+        documents = list(yaml.load_all(package.read_text(encoding="utf-8"), yaml.CSafeLoader))
     except OSError as error:
         raise ConfigError(f"{package}: cannot be read: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -222,7 +222,8 @@ def _choice() -> str:
 
 def _refuse_plain_secrets(profile: Profile, file: Path) -> None:
     """An environment variable is written into the compiled package for all to read; its value is not repeated here."""
-    for where, pod in (("defaults", profile.defaults), *profile.steps.items()):
+    sections = {"defaults": profile.defaults, **{f"steps.{step}": pod for step, pod in profile.steps.items()}}
+    for where, pod in sections.items():
         for variable, value in pod.environment.items():
             if _SECRET_NAME.search(variable) or _SECRET_VALUE.search(value):
                 raise ConfigError(

@@ -124,6 +124,6 @@ def _untolerated(task: Task, node: Node) -> list[Taint]:
 def _tolerates(toleration: Document, taint: Taint) -> bool:
     if toleration.get("effect", "") not in ("", taint.effect):
         return False
-    if toleration.get("operator", "Equal") == "Exists":
+    if toleration.get("operator") == "Exists":
         return toleration.get("key", "") in ("", taint.key)
-    return toleration.get("key", "") == taint.key and toleration.get("value", "") == taint.value
+    return (toleration.get("key", ""), toleration.get("value", "")) == (taint.key, taint.value)
