@@ -106,7 +106,7 @@ def t4_node(name: str = "gpu-1", **has: str) -> dict[str, Any]:
 def server() -> Iterator[ApiServer]:
     with ApiServer() as server:
         server.nodes = [node("cpu-1"), t4_node()]
-        Thread(target=server.serve_forever, daemon=True).start()
+        Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         yield server
         server.shutdown()
 

@@ -81,7 +81,7 @@ class Handler(BaseHTTPRequestHandler):
 
 def serve(scheme: str) -> Iterator[Registry]:
     with Registry(scheme) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
+        Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         yield server
         server.shutdown()
 
