@@ -106,7 +106,7 @@ def compile_(
     workspace = Workspace.find(Path.cwd())
     commit = workspace.git_commit
     place = ClusterPlacement(load_profile(profile), images, tag or commit, commit)
-    version = compile_for_cluster(place, config, workspace.pinned_md5, output, namespace if kubernetes else "")
+    version = compile_for_cluster(place, config, workspace.pinned_md5, output, namespace if kubernetes else None)
     _say(f"Compiled to {output} with profile {profile}, images {images}/*:{place.tag[:12]}")
     if version:
         _say(f"Pipeline and PipelineVersion {version}: kubectl apply -f {output}")

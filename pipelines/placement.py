@@ -49,11 +49,13 @@ class ClusterPlacement:
     `git_commit` is what the runs record; by default that is the tag, which is another where images were built by hand.
 
     Raises:
-        ConfigError: no image can have this tag, or the profile gives an accelerator to a step whose image has no use
-            for one.
+        ConfigError: no image can be in this repository or have this tag, or the profile gives an accelerator to a step
+            whose image has no use for one.
     """
 
     def __init__(self, profile: Profile, repository: str, tag: str, git_commit: str = "") -> None:
+        if re.fullmatch(r"[a-z0-9.-]+(:[0-9]+)?(/[a-z0-9._-]+)*", repository) is None:
+            raise ConfigError(f"--images: must be a registry and a path such as ghcr.io/team, got {repository!r}")
         self.profile = profile
         self.tag = _checked(tag)
         self._repository = repository

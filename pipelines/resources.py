@@ -146,8 +146,8 @@ class PodConfig(StepConfig):
     environment: Mapping[str, str] = {}
     secrets: tuple[SecretVariables, ...] = ()
     checkpoints: Name | None = Field(None, description="volume claim on which interrupted training is kept")
-    user: int = Field(65532, ge=1)
-    group: int = Field(65532, ge=1)
+    user: int = Field(1000, ge=1, description="as in the images; root is refused")
+    group: int = Field(1000, ge=1)
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     image_pull_secrets: tuple[Name, ...] = ()
     node: Mapping[str, Quantity] = Field({}, description="allocatable of the intended kind of node, for the preflight")

@@ -8,8 +8,12 @@ from typing import Any
 import pytest
 import yaml
 
-from pipelines.cluster import version_name
+from darkroom.errors import ConfigError
+from pipelines.cluster import compile_for_cluster, version_name
+from pipelines.config import load
+from pipelines.placement import ClusterPlacement
 from pipelines.preflight import preflight
+from pipelines.resources import load_profile
 
 from .conftest import Checkout
 
@@ -157,6 +161,14 @@ def test_an_unknown_profile_is_one_message(committed: Checkout, tmp_path: Path) 
     assert refused.returncode == 1
     assert refused.stderr.startswith("Error --profile v100: must be one of the bundled profiles a100, cpu, h100, mig,")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("namespace", ["", "Vision", "a_b", "-a"])
+def test_a_namespace_that_can_be_none_is_refused(tmp_path: Path, namespace: str) -> None:
+    place = ClusterPlacement(load_profile("cpu"), "darkroom", "0123abc")
+    with pytest.raises(ConfigError, match="--namespace: must be of at most 63") as error:
+        compile_for_cluster(place, load(None), "f" * 32 + ".dir", tmp_path / "package.yaml", namespace)
+    assert repr(namespace) in str(error.value)
 
 
 def test_the_preflight_is_a_command(committed: Checkout, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ defaults:
   environment: {MLFLOW_TRACKING_URI: http://mlflow.vision.svc:5000}
   image_pull_policy: Always
   image_pull_secrets: [registry-login]
-  user: 1000
+  user: 1001
   group: 2000
 steps:
   train_gan:
@@ -141,7 +141,7 @@ def test_every_task_has_requests_limits_a_timeout_retries_and_labels(
 def test_every_pod_meets_what_can_be_said_of_the_restricted_standard(pods: dict[str, Any]) -> None:
     # KFP's backend adds the rest to every container: no privilege escalation, no capabilities, the runtime's seccomp.
     for pod in pods.values():
-        assert pod["securityContext"] == {"runAsNonRoot": True, "runAsUser": "65532", "runAsGroup": "65532"}
+        assert pod["securityContext"] == {"runAsNonRoot": True, "runAsUser": "1000", "runAsGroup": "1000"}
         assert pod.keys() <= {
             *("activeDeadlineSeconds", "emptyDirMounts", "imagePullPolicy", "nodeAffinity", "podMetadata"),
             *("secretAsEnv", "securityContext", "tolerations"),
@@ -167,7 +167,7 @@ def test_steps_learn_the_tracking_server_and_its_credentials_from_a_secret(
 def test_a_profile_of_ones_own_reaches_the_pods(own: tuple[dict[str, Any], dict[str, Any]]) -> None:
     spec, pods = own
     for name, pod in pods.items():
-        assert pod["securityContext"] == {"runAsNonRoot": True, "runAsUser": "1000", "runAsGroup": "2000"}
+        assert pod["securityContext"] == {"runAsNonRoot": True, "runAsUser": "1001", "runAsGroup": "2000"}
         assert pod["imagePullPolicy"] == "Always"
         assert [each["secretName"] for each in pod["imagePullSecret"]] == ["registry-login"]
         assert variables(containers(spec)[name])["MLFLOW_TRACKING_URI"] == "http://mlflow.vision.svc:5000"
@@ -205,6 +205,15 @@ def test_a_tag_that_no_image_has_is_refused(tag: str, message: str) -> None:
     with pytest.raises(ConfigError) as error:
         ClusterPlacement(load_profile("cpu"), "registry.example.org/team", tag)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "repository", ["registry.example.org/team/", "https://registry.example.org", "Team", "a b", ""]
+)
+def test_a_repository_that_no_image_can_be_in_is_refused(repository: str) -> None:
+    with pytest.raises(ConfigError, match="--images: must be a registry and a path such as") as error:
+        ClusterPlacement(load_profile("cpu"), repository, "0123abc")
+    assert repr(repository) in str(error.value)
 
 
 def test_an_accelerator_for_a_step_that_has_no_use_for_it_is_refused(tmp_path: Path) -> None:
