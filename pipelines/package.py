@@ -97,11 +97,16 @@ def _task(name: str, container: Document, config: Document) -> Task:
         # What has a weight is a wish, not a condition.
         node_affinity=tuple(term for term in config.get("nodeAffinity", ()) if "weight" not in term),
         tolerations=tuple(config.get("tolerations", ())),
-        secrets={
-            secret["secretName"]: frozenset(each["secretKey"] for each in secret["keyToEnv"])
-            for secret in config.get("secretAsEnv", ())
-            if not secret.get("optional")
-        },
+        secrets=_required_secrets(config),
         pull_secrets=tuple(secret["secretName"] for secret in config.get("imagePullSecret", ())),
         claims=tuple(mount["constant"] for mount in config.get("pvcMount", ())),
     )
+
+
+def _required_secrets(config: Document) -> dict[str, frozenset[str]]:
+    required: dict[str, frozenset[str]] = {}
+    for secret in config.get("secretAsEnv", ()):
+        if not secret.get("optional"):
+            keys = {each["secretKey"] for each in secret["keyToEnv"]}
+            required[secret["secretName"]] = required.get(secret["secretName"], frozenset()) | keys
+    return required

@@ -28,6 +28,7 @@ IMAGES: Mapping[Step, Target] = {
 }
 
 CHECKPOINTS_PATH = "/checkpoints"
+SHARED_MEMORY_PATH = "/dev/shm"  # noqa: S108 - in the pod
 # The backend counts it from the first attempt's start, time in a queue included, and ends what is beyond. The number
 # of attempts and the timeout of each bound a step already.
 RETRY_WINDOW = f"{7 * 24 * 3600}s"
@@ -121,7 +122,7 @@ def _ask_for_resources(task: PipelineTask, pod: PodConfig) -> None:
     if pod.accelerator:
         task.set_accelerator_type(pod.accelerator.resource).set_accelerator_limit(pod.accelerator.count)
     if pod.shared_memory:
-        kubernetes.empty_dir_mount(task, "shared-memory", "/dev/shm", medium="Memory", size_limit=pod.shared_memory)  # noqa: S108 - the pod's
+        kubernetes.empty_dir_mount(task, "shared-memory", SHARED_MEMORY_PATH, "Memory", pod.shared_memory)
     if pod.checkpoints:
         kubernetes.mount_pvc(task, pod.checkpoints, CHECKPOINTS_PATH)
         task.set_env_variable(CHECKPOINTS_VARIABLE, CHECKPOINTS_PATH)

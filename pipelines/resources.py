@@ -9,10 +9,10 @@ import re
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, Self, cast
 
 import yaml
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from darkroom.config import StepConfig
@@ -36,7 +36,7 @@ _UNITS = {unit: Decimal(1000) ** power for power, unit in enumerate(("n", "u", "
 _UNITS |= {f"{unit}i": Decimal(1024) ** power for power, unit in enumerate("KMGTPE", start=1)}
 
 # What a variable is called that holds a secret, and an address with a password in it.
-_SECRET_NAME = re.compile("PASSWORD|PASSWD|TOKEN|SECRET|CREDENTIAL|ACCESS_KEY|API_KEY", re.IGNORECASE)
+_SECRET_NAME = re.compile("(PASSWORD|PASSWD|TOKEN|SECRET|CREDENTIALS?|(SECRET|ACCESS|API|PRIVATE)_KEY)$", re.IGNORECASE)
 _SECRET_VALUE = re.compile(r"://[^/@\s]*:[^/@\s]+@")
 
 
@@ -104,6 +104,12 @@ class Toleration(StepConfig):
     value: str = ""
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute", ""] = ""
 
+    @model_validator(mode="after")
+    def _check_value(self) -> Self:
+        if self.operator == "Exists" and self.value:
+            raise ValueError("the operator Exists, which is the default, takes no value; write operator: Equal")
+        return self
+
 
 class NodeRequirement(StepConfig):
     """A condition on the labels of the node that a step runs on."""
@@ -111,6 +117,16 @@ class NodeRequirement(StepConfig):
     key: str
     operator: Literal["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"] = "In"
     values: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _check_values(self) -> Self:
+        if self.operator in ("In", "NotIn") and not self.values:
+            raise ValueError(f"the operator {self.operator} takes one value or more")
+        if self.operator in ("Exists", "DoesNotExist") and self.values:
+            raise ValueError(f"the operator {self.operator} takes no values")
+        if self.operator in ("Gt", "Lt") and not (len(self.values) == 1 and self.values[0].isdigit()):
+            raise ValueError(f"the operator {self.operator} takes one whole number, written in quotes")
+        return self
 
 
 class Retries(StepConfig):

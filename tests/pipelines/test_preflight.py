@@ -346,7 +346,10 @@ def test_secrets_and_claims_must_exist_in_the_runs_namespace(
     own.write_text(
         "defaults: {image_pull_secrets: [registry-login]}\n"
         "steps:\n"
-        "  fetch_data: {secrets: [{name: object-store-credentials, keys: {access-key: AWS_ACCESS_KEY_ID}}]}\n"
+        "  fetch_data:\n"
+        "    secrets:\n"
+        "      - {name: object-store-credentials, keys: {access-key: AWS_ACCESS_KEY_ID}}\n"
+        "      - {name: object-store-credentials, keys: {secret-key: AWS_SECRET_ACCESS_KEY}}\n"
         "  train_cnn: {checkpoints: darkroom-checkpoints}\n"
     )
     package = compiled(tmp_path, str(own))
@@ -362,9 +365,12 @@ def test_secrets_and_claims_must_exist_in_the_runs_namespace(
     assert findings(package, kubeconfig=kubeconfig) == [
         "fetch-data: secret object-store-credentials in namespace darkroom must have the key access-key"
     ]
-    server.secrets["darkroom", "object-store-credentials"] = {"access-key": "YQ=="}
+    server.secrets["darkroom", "object-store-credentials"] = {"access-key": "YQ==", "secret-key": "YQ=="}
     preflight(package, kubeconfig=kubeconfig)
-    assert len(findings(package, kubeconfig=kubeconfig, namespace="other")) == 10  # nine pull secrets and the claim
+    elsewhere = findings(package, kubeconfig=kubeconfig, namespace="other")
+    assert sum("secret must exist in namespace other" in line for line in elsewhere) == 9
+    assert sum("persistent volume claim must exist in namespace other" in line for line in elsewhere) == 1
+    assert "fetch-data: secret object-store-credentials in namespace other must have the key secret-key" in elsewhere
 
 
 def test_an_optional_secret_may_be_missing(package: Path, kubeconfig: Path, server: ApiServer) -> None:

@@ -111,6 +111,10 @@ def test_a_profile_extends_a_bundled_one(tmp_path: Path) -> None:
         ("defaults: {tolerations: [{kee: a, key: b}]}", "defaults.tolerations.0.kee: unknown parameter; known here:"),
         ("steps: {train_rnn: {}}", "or 'register_model', got 'train_rnn'"),
         ("steps: {train_cnn: {accelerator: {resource: gpu}}}", "steps.train_cnn.accelerator.resource: String should"),
+        ("defaults: {tolerations: [{key: a, value: b}]}", "the operator Exists, which is the default, takes no value"),
+        ("defaults: {node_affinity: [{key: a}]}", "defaults.node_affinity.0: Value error, the operator In takes one"),
+        ("defaults: {node_affinity: [{key: a, operator: Exists, values: [b]}]}", "the operator Exists takes no values"),
+        ("defaults: {node_affinity: [{key: a, operator: Gt, values: [b]}]}", "the operator Gt takes one whole number"),
         ("defaults: {labels: {queue: a b}}", "defaults.labels.queue: String should match pattern"),
         ("extends: h200", "extends: must be one of the bundled profiles a100, cpu, h100, mig, t4, got 'h200'"),
         ("- cpu", "must be a mapping of defaults and steps, got ['cpu']"),
@@ -123,6 +127,11 @@ def test_a_bad_profile_is_named_with_the_field_the_rule_and_the_value(tmp_path: 
         load_profile(file)
     assert message in str(error.value)
     assert file in str(error.value)
+
+
+def test_a_variable_that_only_sounds_secret_is_allowed(tmp_path: Path) -> None:
+    profile = load_profile(profile_file(tmp_path, "defaults: {environment: {TOKENIZERS_PARALLELISM: 'false'}}"))
+    assert profile.pod("train_cnn").environment == {"TOKENIZERS_PARALLELISM": "false"}
 
 
 def test_an_unknown_profile_is_answered_with_those_that_there_are() -> None:
