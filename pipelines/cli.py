@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
 
@@ -15,6 +14,8 @@ from components.images import DEFAULT_REPOSITORY
 from darkroom.errors import message_for_user
 from pipelines import cluster_cli
 from pipelines.outcome import show_outcome
+from pipelines.terminal import INTERRUPTED_EXIT, Overrides, Parameters, err, out
+from pipelines.terminal import say as _say
 from pipelines.workspace import Workspace
 
 app = typer.Typer(
@@ -28,19 +29,6 @@ app.add_typer(data_app, name="data")
 models_app = typer.Typer(help="See registered models, and go back to an earlier one.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
 app.add_typer(cluster_cli.schedules_app, name="schedules")
-
-out = Console()
-err = Console(stderr=True)
-
-INTERRUPTED_EXIT = 130
-
-Parameters = Annotated[
-    Path | None, typer.Option("--params", metavar="FILE", help="Parameter file, such as pipelines/params/smoke.yaml.")
-]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="FIELD=VALUE", help="Override one parameter, such as cnn.epochs=3. Repeatable."),
-]
 
 
 @app.callback()
@@ -205,10 +193,6 @@ def main() -> None:
             raise
         err.print(f"[bold red]Error[/] {escape(message)}", highlight=False, soft_wrap=True)
         sys.exit(1)
-
-
-def _say(message: str) -> None:
-    out.print(message, highlight=False, soft_wrap=True)
 
 
 def _warn_of_digits(reason: str) -> None:

@@ -26,6 +26,8 @@ from darkroom.errors import ClusterError, ConfigError
 SERVER_NAMESPACE = "kubeflow"
 IN_CLUSTER = f"http://ml-pipeline.{SERVER_NAMESPACE}.svc.cluster.local:8888"
 THROUGH_KUBERNETES = f"/api/v1/namespaces/{SERVER_NAMESPACE}/services/ml-pipeline:http/proxy"
+FORWARDED_UI = "http://localhost:8080"
+FORWARD_UI = f"kubectl port-forward --namespace {SERVER_NAMESPACE} service/ml-pipeline-ui 8080:80"
 
 CONNECT_SECONDS = 2.0
 ANSWER_SECONDS = 30.0
@@ -54,15 +56,18 @@ class Options:
     namespace: str = ""
     token_file: Path | None = None
     ca_cert: Path | None = None
+    kubeconfig: Path | None = None
 
 
 class Connection:
     """An API server, reached with one configuration. `call` is the only way in: every error is explained there."""
 
     def __init__(self, configuration: Any, credentials: str, namespace: str, ui: str) -> None:
+        """`ui` is the address of the web page; empty where a browser has no way to it yet."""
         self.endpoint: str = configuration.host
         self.namespace = namespace
-        self.ui = ui
+        self.ui = ui or FORWARDED_UI
+        self.ui_needs = "" if ui else f"   (after {FORWARD_UI})"
         self._credentials = credentials
         self._configuration = configuration
         configuration.retries = RETRIES
@@ -152,7 +157,7 @@ def connect(options: Options, environment: Environment = os.environ) -> Connecti
         credentials = "of this pod's service account"
         _use(configuration, _pod_token)
     else:
-        _load_kubeconfig(configuration)
+        _load_kubeconfig(configuration, options.kubeconfig)
         credentials = "of the kubeconfig"
     if options.token_file or environment.get("KFP_TOKEN"):
         credentials = str(options.token_file or "KFP_TOKEN")
@@ -160,7 +165,7 @@ def connect(options: Options, environment: Environment = os.environ) -> Connecti
     certificate = options.ca_cert or environment.get("KFP_CA_CERT")
     if certificate:
         configuration.ssl_ca_cert = _checked_certificate(Path(certificate))
-    ui = environment.get("KF_PIPELINES_UI_ENDPOINT") or configuration.host
+    ui = environment.get("KF_PIPELINES_UI_ENDPOINT") or endpoint
     return Connection(configuration, credentials, namespace, ui.rstrip("/"))
 
 
@@ -231,9 +236,9 @@ def _use(configuration: Any, read: Callable[[], str]) -> None:
     configuration.refresh_api_key_hook = refresh
 
 
-def _load_kubeconfig(configuration: Any) -> None:
+def _load_kubeconfig(configuration: Any, path: Path | None) -> None:
     try:
-        kubernetes.config.load_kube_config(client_configuration=configuration)
+        kubernetes.config.load_kube_config(str(path) if path else None, client_configuration=configuration)
     except (kubernetes.config.ConfigException, OSError) as error:
         raise ClusterError(
             "no Kubeflow API server is named: give --endpoint, set KFP_ENDPOINT, or have a kubeconfig "

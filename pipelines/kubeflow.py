@@ -68,8 +68,8 @@ class Kubeflow:
         self._recurring = api.RecurringRunServiceApi(connection.client)
 
     def address(self, run: str) -> str:
-        """Where a browser shows a run."""
-        return f"{self.connection.ui}/#/runs/details/{run}"
+        """Where a browser shows a run, and what opens the way to it where there is none."""
+        return f"{self.connection.ui}/#/runs/details/{run}" + self.connection.ui_needs
 
     def find_experiment(self, name: str) -> str | None:
         """The id of an experiment, if there is one of that name."""
@@ -132,9 +132,12 @@ class Kubeflow:
         return dict(whole.get("pipeline_spec", whole))
 
     def list_recurring_runs(self, experiment: str) -> list[RecurringRun]:
-        """All recurring runs of an experiment, oldest first."""
+        """All recurring runs in the experiment of that name; none where there is no such experiment."""
+        id_ = self.find_experiment(experiment)
+        if id_ is None:
+            return []
         list_ = self._recurring.recurring_run_service_list_recurring_runs
-        return [_recurring(run) for run in self._all("recurring_runs", list_, experiment_id=experiment)]
+        return [_recurring(run) for run in self._all("recurring_runs", list_, experiment_id=id_)]
 
     def create_recurring_run(
         self,

@@ -12,9 +12,9 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from pipelines.kubeflow import Kubeflow, RecurringRun, Version
-from pipelines.package import Package
 from pipelines.pipeline import NAME
 from pipelines.schedules import Schedule
+from pipelines.submission import Package
 
 # The description marks what Darkroom made; all else in the experiment is left alone.
 MARK = re.compile(r"darkroom schedule ([a-z0-9-]+): .*")

@@ -18,7 +18,7 @@ from darkroom.config import StepConfig
 from darkroom.errors import ConfigError
 from pipelines import cron
 from pipelines.config import RunConfig, load
-from pipelines.package import placement
+from pipelines.resources import load_profile
 
 FILE_NAME = Path("infra", "schedules.yaml")
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
@@ -117,7 +117,7 @@ def _read_schedule(
         problem = _unknown_zone(zone) or (isinstance(cluster_zone, str) and _other_clock(zone, cluster_zone))
         findings += [f"{label}time_zone: {problem}"] if problem else []
     if isinstance(profile, str):
-        _collect(findings, label, lambda: placement(profile, "", ""))
+        _collect(findings, label, lambda: load_profile(profile))
     params, overrides = entry.get("params") or "", entry.get("set") or []
     if not isinstance(params, str) or not isinstance(overrides, list):
         return None
@@ -130,7 +130,8 @@ def _collect(findings: list[str], label: str, read: Callable[[], Read]) -> Read 
     try:
         return read()
     except ConfigError as error:
-        findings += [f"{label}{line}" for line in str(error).splitlines()]
+        # Some messages speak of an option; its name is the field's, too.
+        findings += [f"{label}{line.removeprefix('--')}" for line in str(error).splitlines()]
         return None
 
 

@@ -1,6 +1,5 @@
 """What a cluster is sent: the compiled pipeline of one commit, and where the cluster gets that commit's data from."""
 
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,9 +10,11 @@ from urllib.parse import urlsplit
 import yaml
 
 from darkroom.errors import ConfigError
+from pipelines.cluster import compile_for_cluster, version_name
 from pipelines.config import RunConfig
-from pipelines.pipeline import NAME, Place, compile_pipeline
+from pipelines.pipeline import NAME
 from pipelines.placement import ClusterPlacement
+from pipelines.resources import load_profile
 from pipelines.workspace import Workspace
 
 FOLDER_NAME = "build"
@@ -49,7 +50,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Package:
-    """A compiled pipeline. Its version's name holds the commit and a digest: the same content has one name."""
+    """A compiled pipeline. Its version's name holds the images' tag and a digest: the same content has one name."""
 
     file: Path
     version: str
@@ -60,16 +61,11 @@ def find_source(workspace: Workspace, repository: str = "") -> Source:
     """The commit that is checked out, at `repository` or at the checkout's remote `origin`.
 
     Raises:
-        ConfigError: the commit is not what is checked out, or a cluster could not get it there.
+        ConfigError: there is no commit, or a cluster could not get it there.
     """
-    commit = workspace.git_commit
-    if commit.endswith(DIRTY):
-        raise ConfigError(
-            f"{workspace.root}: tracked files differ from commit {commit.removesuffix(DIRTY)[:SHORT]}; a cluster runs "
-            "images and data of a commit: commit the changes first"
-        )
+    commit = workspace.git_commit.removesuffix(DIRTY)
     if commit == "none":
-        raise ConfigError(f"{workspace.root}: has no commit yet; a cluster runs images and data of a commit")
+        raise ConfigError(f"{workspace.root}: has no commit yet; a cluster fetches the data that a commit pins")
     if repository:
         return Source(_checked_repository(repository, "--repository"), commit, workspace.pinned_md5)
     origin = workspace.origin
@@ -81,27 +77,20 @@ def find_source(workspace: Workspace, repository: str = "") -> Source:
     return Source(checked, commit, workspace.pinned_md5)
 
 
-def build_package(workspace: Workspace, source: Source, profile: str, images: str) -> Package:
+def build_package(workspace: Workspace, profile: str, images: str, tag: str = "") -> Package:
     """Compile the pipeline for one profile. The defaults are compiled in; what differs is an argument of each run.
 
     Raises:
-        ConfigError: there is no such profile, or what it asks for cannot run.
+        ConfigError: there is no such profile, no such images can be, or what the profile asks for cannot run.
     """
+    commit = workspace.git_commit
+    place = ClusterPlacement(load_profile(profile), images, tag or commit, commit)
     draft = workspace.root / FOLDER_NAME / f"{NAME}-draft.yaml"
-    compile_pipeline(placement(profile, images, source.commit), RunConfig(), source.data_md5, draft)
-    version = f"{source.commit[:SHORT]}-{hashlib.sha256(draft.read_bytes()).hexdigest()[:SHORT]}"
-    file = draft.rename(draft.with_name(f"{NAME}-{version}.yaml"))
-    # A second document, if there is one, holds settings for Kubernetes.
-    specification = next(iter(yaml.safe_load_all(file.read_text(encoding="utf-8"))))
-    return Package(file, version, read_steps(specification))
-
-
-def placement(profile: str, images: str, tag: str) -> Place:
-    """Where each task runs under a profile."""
-    gpus = {"cpu": 0, "t4": 1}
-    if profile not in gpus:
-        raise ConfigError(f"profile: must be one of {', '.join(gpus)}, got {profile!r}")
-    return ClusterPlacement(tag, images, "nvidia.com/gpu", gpus[profile])
+    compile_for_cluster(place, RunConfig(), workspace.pinned_md5, draft)
+    version = version_name(place.tag, draft.read_bytes())
+    file = draft.rename(draft.with_name(f"{version}.yaml"))
+    documents = yaml.load_all(file.read_text(encoding="utf-8"), yaml.CSafeLoader)
+    return Package(file, version, read_steps(next(each for each in documents if "deploymentSpec" in each)))
 
 
 def read_steps(specification: Mapping[str, Any]) -> dict[str, Step]:
@@ -124,8 +113,7 @@ def _name(task: str, definition: Mapping[str, Any]) -> str:
 
 def _accelerator(resources: Mapping[str, Any]) -> str:
     accelerator = resources.get("accelerator", {})
-    count = accelerator.get("resourceCount") or accelerator.get("count")
-    return f"{count} x {accelerator.get('resourceType') or accelerator.get('type')}" if count else ""
+    return f"{accelerator['resourceCount']} x {accelerator['resourceType']}" if accelerator else ""
 
 
 def _checked_repository(address: str, source: str) -> str:

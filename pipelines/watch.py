@@ -15,7 +15,7 @@ from rich.text import Text
 
 from darkroom.errors import ClusterError
 from pipelines.kubeflow import Kubeflow
-from pipelines.package import Step
+from pipelines.submission import Step
 
 POLL_SECONDS = 3.0
 # How long a server may be away, restarting or behind a broken port-forward, before waiting ends.

@@ -56,7 +56,7 @@ def experiment(kubeflow: Kubeflow) -> Iterator[str]:
     name = f"darkroom-test-{uuid.uuid4()}"
     yield name
     if LIVE and (id_ := kubeflow.find_experiment(name)):
-        for run in kubeflow.list_recurring_runs(id_):
+        for run in kubeflow.list_recurring_runs(name):
             kubeflow.delete(run.id)
         client = kubeflow.connection.client
         runs = kfp_server_api.RunServiceApi(client)

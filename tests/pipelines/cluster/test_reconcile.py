@@ -8,10 +8,10 @@ import yaml
 
 from pipelines.config import load
 from pipelines.kubeflow import Kubeflow, RecurringRun
-from pipelines.package import Package, Source, build_package
 from pipelines.pipeline import NAME
 from pipelines.reconcile import Wanted, apply_changes, find_changes, owner
 from pipelines.schedules import read_declaration
+from pipelines.submission import Package, Source, build_package
 from pipelines.workspace import Workspace
 from tests.kfp_server.server import Fault, KfpServer
 from tests.pipelines.cluster.conftest import ORIGIN, Run
@@ -24,7 +24,7 @@ Apply = Callable[..., list[str]]
 
 @pytest.fixture(scope="module")
 def package(committed: Path) -> Package:
-    return build_package(Workspace.find(committed), source(), "cpu", "team")
+    return build_package(Workspace.find(committed), "cpu", "team")
 
 
 def source() -> Source:
@@ -45,9 +45,8 @@ def apply(kubeflow: Kubeflow, experiment: str, package: Package, tmp_path: Path)
     """Compare and apply as the command does; gives the names of what changed."""
 
     def run(*schedules: Any) -> list[str]:
-        id_ = kubeflow.find_experiment(experiment)
         versions = {package.version: kubeflow.find_version(NAME, package.version)}
-        copies = kubeflow.list_recurring_runs(id_) if id_ else []
+        copies = kubeflow.list_recurring_runs(experiment)
         changes = find_changes(wanted(tmp_path, package, schedules), copies, versions)
         apply_changes(kubeflow, experiment, changes, lambda _: None)
         return [change.name for change in changes]
@@ -59,11 +58,7 @@ def apply(kubeflow: Kubeflow, experiment: str, package: Package, tmp_path: Path)
 def copies(kubeflow: Kubeflow, experiment: str) -> Callable[[], list[RecurringRun]]:
     """What is on the server now."""
 
-    def run() -> list[RecurringRun]:
-        id_ = kubeflow.find_experiment(experiment)
-        return kubeflow.list_recurring_runs(id_) if id_ else []
-
-    return run
+    return lambda: kubeflow.list_recurring_runs(experiment)
 
 
 def test_what_is_declared_is_there_and_a_second_time_nothing_is_to_be_done(apply: Apply, copies: Any) -> None:
@@ -257,10 +252,10 @@ def test_the_commands_show_the_drift_then_mend_it(
     declare(NIGHTLY, {**WEEKLY, "enabled": False})
     assert darkroom("schedules", "diff", "--endpoint", address) == 2
     assert capsys.readouterr().out == "nightly\n  is not on the server\nweekly\n  is not on the server\n"
-    assert darkroom("schedules", "apply", "--endpoint", address) == 0
+    assert darkroom("schedules", "apply", "--side-loaded", "--endpoint", address) == 0
     assert darkroom("schedules", "diff", "--endpoint", address) == 0
     capsys.readouterr()
-    assert darkroom("schedules", "apply", "--endpoint", address) == 0
+    assert darkroom("schedules", "apply", "--side-loaded", "--endpoint", address) == 0
     assert capsys.readouterr().out == "The schedules were as declared; nothing was written\n"
     assert darkroom("schedules", "list", "--endpoint", address) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
@@ -288,5 +283,5 @@ def test_nothing_is_written_while_anything_is_wrong(
     assert darkroom("schedules", "apply", "--endpoint", server.address) == 1
     error = capsys.readouterr().err
     assert "weekly: cron: must have 6 fields" in error
-    assert "'abacus'" in error
+    assert "weekly: profile abacus: must be one of the bundled profiles" in error
     assert server.requests == []

@@ -1,13 +1,10 @@
 from pathlib import Path
 
 import pytest
-import yaml
 
 from darkroom.errors import ConfigError
 from pipelines.config import load
-from pipelines.package import build_package, find_source, read_steps
-from pipelines.pipeline import compile_pipeline
-from pipelines.placement import ClusterPlacement
+from pipelines.submission import build_package, find_source
 from pipelines.workspace import Workspace
 from tests.pipelines.cluster.conftest import ORIGIN, git
 
@@ -27,12 +24,20 @@ def test_the_source_is_the_commit_at_its_origin(workspace: Workspace) -> None:
     assert arguments["cnn_epochs"] == 3
 
 
-def test_changes_that_are_not_committed_are_refused(workspace: Workspace) -> None:
-    (workspace.root / ".gitignore").write_text("changed\n")
-    with pytest.raises(
-        ConfigError, match=f"{workspace.root}: tracked files differ from commit [0-9a-f]{{12}}; a cluster"
-    ):
-        find_source(workspace)
+def test_changes_that_are_not_committed_are_in_no_image(workspace: Workspace) -> None:
+    (workspace.root / ".gitignore").write_text("/build/\n# changed\n")
+    commit = git(workspace.root, "rev-parse", "HEAD")
+    with pytest.raises(ConfigError, match=f"tracked files differ from commit {commit[:12]}: .* with --tag"):
+        build_package(workspace, "cpu", "team")
+    assert build_package(workspace, "cpu", "team", tag="mine").version.startswith("darkroom-mine-")
+    assert find_source(workspace).commit == commit
+
+
+def test_a_checkout_without_a_commit_has_no_data_to_fetch(tmp_path: Path) -> None:
+    git(tmp_path, "init", "--quiet")
+    (tmp_path / "data.dvc").write_text("outs: []\n")
+    with pytest.raises(ConfigError, match="has no commit yet; a cluster fetches the data that a commit pins"):
+        find_source(Workspace.find(tmp_path))
 
 
 def test_a_commit_that_was_not_pushed_is_refused(workspace: Workspace) -> None:
@@ -81,22 +86,18 @@ def test_credentials_in_a_repository_are_refused_and_not_repeated(user: str, wor
 
 
 def test_the_same_content_has_one_version_name(workspace: Workspace) -> None:
-    source = find_source(workspace)
-    first = build_package(workspace, source, "cpu", "registry.example.org/team")
-    again = build_package(workspace, source, "cpu", "registry.example.org/team")
-    other = build_package(workspace, source, "t4", "registry.example.org/team")
+    first = build_package(workspace, "cpu", "registry.example.org/team")
+    again = build_package(workspace, "cpu", "registry.example.org/team")
+    other = build_package(workspace, "t4", "registry.example.org/team")
     assert first == again
-    assert first.version.startswith(source.commit[:12] + "-")
+    assert first.version.startswith(f"darkroom-{git(workspace.root, 'rev-parse', 'HEAD')[:12]}-")
     assert other.version != first.version
-    assert sorted(file.name for file in (workspace.root / "build").iterdir()) == sorted(
-        [first.file.name, other.file.name]
-    )
+    names = [file.name for file in (workspace.root / "build").iterdir()]
+    assert sorted(names) == sorted([f"{first.version}.yaml", f"{other.version}.yaml"])
 
 
-def test_the_steps_are_named_as_a_local_run_names_them(tmp_path: Path) -> None:
-    file = tmp_path / "package.yaml"
-    compile_pipeline(ClusterPlacement("0123abc", "team", "nvidia.com/gpu", 1), load(None), "f" * 32 + ".dir", file)
-    steps = read_steps(yaml.safe_load(file.read_text()))
+def test_the_steps_are_named_as_a_local_run_names_them(workspace: Workspace) -> None:
+    steps = build_package(workspace, "t4", "team", tag="0123abc").steps
     assert {task: step.name for task, step in steps.items()} == {
         "fetch-data": "fetch_data",
         "validate-data": "validate_data",
@@ -114,5 +115,5 @@ def test_the_steps_are_named_as_a_local_run_names_them(tmp_path: Path) -> None:
 
 
 def test_an_unknown_profile_is_named(workspace: Workspace) -> None:
-    with pytest.raises(ConfigError, match="'abacus'"):
-        build_package(workspace, find_source(workspace), "abacus", "team")
+    with pytest.raises(ConfigError, match="abacus"):
+        build_package(workspace, "abacus", "team")

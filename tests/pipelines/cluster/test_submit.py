@@ -13,7 +13,7 @@ from rich.console import Console
 from pipelines import cluster_cli, watch
 from pipelines.connection import Options, connect
 from pipelines.kubeflow import Kubeflow
-from pipelines.package import Step
+from pipelines.submission import Step
 from pipelines.watch import RunView
 from tests.kfp_server.server import KfpServer
 from tests.pipelines.cluster.conftest import ORIGIN, Run, git
@@ -57,7 +57,7 @@ FAILED = [snapshot("FAILED", *FETCHED, task("train-cnn", "FAILED", 60, 61))]
 @pytest.fixture
 def submit(darkroom: Run, address: str, experiment: str) -> Run:
     def run(*arguments: str) -> int:
-        return darkroom("submit", "--endpoint", address, "--experiment", experiment, *arguments)
+        return darkroom("submit", "--side-loaded", "--endpoint", address, "--experiment", experiment, *arguments)
 
     return run
 
@@ -237,7 +237,9 @@ def test_bad_input_is_one_message_and_nothing_is_sent(
 def test_a_namespace_that_is_no_more_than_a_name_is_told(darkroom: Run, capsys: pytest.CaptureFixture[str]) -> None:
     """An administrator may name any namespace; that there is none shows when the run is to be put there."""
     with KfpServer(allowed=["ghost"], existing=["darkroom"]).running() as server:
-        assert darkroom("submit", "--no-wait", "--endpoint", server.address, "--namespace", "ghost") == 1
+        assert (
+            darkroom("submit", "--side-loaded", "--no-wait", "--endpoint", server.address, "--namespace", "ghost") == 1
+        )
         assert 'namespaces "ghost" not found' in capsys.readouterr().err
         assert server.state.runs == {}
 
