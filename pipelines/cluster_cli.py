@@ -77,10 +77,10 @@ def submit(
     from pipelines.submission import build_package, find_source
 
     config = load(params, overrides or ())
+    connection = connect(Options(endpoint, namespace, token_file, ca_cert, kubeconfig))
     workspace = Workspace.find(Path.cwd())
     source = find_source(workspace, repository)
     package = build_package(workspace, profile, images, tag)
-    connection = connect(Options(endpoint, namespace, token_file, ca_cert, kubeconfig))
     preflight(package.file, kubeconfig=kubeconfig, namespace=connection.namespace, check_images=not side_loaded)
     kubeflow = Kubeflow(connection)
     place = kubeflow.make_experiment(experiment)
@@ -92,7 +92,7 @@ def submit(
     if no_wait:
         _point_to(run)
     else:
-        _follow(kubeflow, run, package.steps, timeout)
+        follow(kubeflow, run, package.steps, timeout)
 
 
 def status(
@@ -137,8 +137,8 @@ def apply(
     from pipelines.preflight import preflight
     from pipelines.reconcile import apply_changes
 
-    declaration, wanted = _prepare(file, images, tag, repository, service_account)
     connection = connect(Options(endpoint, namespace, token_file, ca_cert, kubeconfig))
+    declaration, wanted = _prepare(file, images, tag, repository, service_account)
     for package in {one.package.version: one.package.file for one in wanted}.values():
         preflight(package, kubeconfig=kubeconfig, namespace=connection.namespace, check_images=not side_loaded)
     kubeflow = Kubeflow(connection)
@@ -242,7 +242,8 @@ def _find_changes(kubeflow: "Kubeflow", declaration: "Declaration", wanted: "lis
     return find_changes(wanted, kubeflow.list_recurring_runs(declaration.experiment), versions)
 
 
-def _follow(kubeflow: "Kubeflow", run: str, steps: "Mapping[str, Step]", timeout: float | None) -> None:
+def follow(kubeflow: "Kubeflow", run: str, steps: "Mapping[str, Step]", timeout: float | None = None) -> None:
+    """Wait for a run, show it and end with a status by its outcome."""
     from pipelines.watch import SUCCEEDED, RunView, wait_for_run
 
     try:

@@ -1,5 +1,6 @@
 import io
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -8,15 +9,22 @@ from typing import Any
 
 import kfp_server_api
 import pytest
+import typer
 from rich.console import Console
 
+from darkroom.errors import ClusterError
 from pipelines import cluster_cli, watch
 from pipelines.connection import Options, connect
 from pipelines.kubeflow import Kubeflow
-from pipelines.submission import Step
+from pipelines.submission import Package, Step, build_package
 from pipelines.watch import RunView
+from pipelines.workspace import Workspace
 from tests.kfp_server.server import KfpServer
 from tests.pipelines.cluster.conftest import ORIGIN, Run, git
+
+Start = Callable[..., str]
+Follow = Callable[..., int]
+Show = Callable[..., str]
 
 STEPS = {
     "fetch-data": Step("fetch_data", "team/python-data:0123abc"),
@@ -52,6 +60,37 @@ DONE = [
     snapshot("SUCCEEDED", *FETCHED, task("train-cnn", "SUCCEEDED", 60, 660), task("train-gan", "SKIPPED", 60, 61)),
 ]
 FAILED = [snapshot("FAILED", *FETCHED, task("train-cnn", "FAILED", 60, 61))]
+
+
+@pytest.fixture(scope="module")
+def package(committed: Path) -> Package:
+    return build_package(Workspace.find(committed), "cpu", "team")
+
+
+@pytest.fixture
+def start(kubeflow: Kubeflow, experiment: str, package: Package, server: KfpServer) -> Callable[..., str]:
+    """Start a run that goes through these snapshots; gives its id."""
+
+    def run(*plan: dict[str, Any]) -> str:
+        server.plan = [*plan]
+        version = kubeflow.upload("darkroom", package.version, package.file)
+        return kubeflow.start_run("test", kubeflow.make_experiment(experiment), version, {"repository": ORIGIN}, "")
+
+    return run
+
+
+@pytest.fixture
+def follow(kubeflow: Kubeflow, package: Package) -> Callable[..., int]:
+    """Wait for a run as the command does; gives its exit status."""
+
+    def run(id_: str, timeout: float | None = None) -> int:
+        try:
+            cluster_cli.follow(kubeflow, id_, package.steps, timeout)
+        except typer.Exit as exit_:
+            return exit_.exit_code
+        return 0
+
+    return run
 
 
 @pytest.fixture
@@ -97,13 +136,10 @@ def test_the_same_content_is_uploaded_once(submit: Run, server: KfpServer) -> No
     assert [pipeline["name"] for pipeline in server.state.pipelines.values()] == ["darkroom"]
 
 
-def test_waiting_shows_a_line_for_every_step_that_ended(
-    submit: Run, server: KfpServer, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_is_followed_to_its_end(submit: Run, server: KfpServer, capsys: pytest.CaptureFixture[str]) -> None:
     server.plan = [*DONE]
     assert submit() == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[2:] == [
+    assert capsys.readouterr().out.splitlines()[2:] == [
         "  ✓ fetch_data               42 s",
         "  = train_gan                 1 s   skipped",
         "  ✓ train_cnn               600 s",
@@ -112,107 +148,84 @@ def test_waiting_shows_a_line_for_every_step_that_ended(
 
 
 def test_a_failed_run_is_an_error_that_says_where_the_logs_are(
-    submit: Run, darkroom: Run, server: KfpServer, capsys: pytest.CaptureFixture[str]
+    start: Start, follow: Follow, darkroom: Run, server: KfpServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    server.plan = [*FAILED]
-    assert submit() == 1
+    run = start(*FAILED)
+    assert follow(run) == 1
     out = capsys.readouterr().out
-    (run,) = server.state.runs
     assert "  ✗ train_cnn                 1 s   failed\nThe run failed.\n" in out
     assert f"kubectl logs --all-containers --prefix -l pipeline/runid={run}" in out
     assert darkroom("status", run, "--endpoint", server.address) == 1
     assert "✗ train_cnn" in capsys.readouterr().out
 
 
-def test_a_cancelled_run_is_an_error(submit: Run, server: KfpServer, capsys: pytest.CaptureFixture[str]) -> None:
-    server.plan = [snapshot("RUNNING", *FETCHED), snapshot("CANCELED", *FETCHED)]
-    assert submit() == 1
+def test_a_cancelled_run_is_an_error(start: Start, follow: Follow, capsys: pytest.CaptureFixture[str]) -> None:
+    assert follow(start(snapshot("RUNNING", *FETCHED), snapshot("CANCELED", *FETCHED))) == 1
     assert "The run canceled." in capsys.readouterr().out
 
 
 def test_out_of_time_has_a_status_of_its_own_and_leaves_the_run_alone(
-    submit: Run, server: KfpServer, capsys: pytest.CaptureFixture[str]
+    start: Start, follow: Follow, server: KfpServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    server.plan = [snapshot("RUNNING", *FETCHED)]
-    assert submit("--timeout", "1") == 124
-    (run,) = server.state.runs
-    assert f"Not done after 1 s. The run goes on.\n  look  darkroom status {run}" in capsys.readouterr().out
-    assert "POST terminate_run" not in server.writes
+    run = start(snapshot("RUNNING", *FETCHED))
+    assert follow(run, 0.3) == 124
+    assert f"Not done after 0 s. The run goes on.\n  look  darkroom status {run}" in capsys.readouterr().out
+    assert server.state.runs[run]["state"] == "RUNNING"
 
 
 def test_interrupting_stops_the_waiting_and_not_the_run(
-    submit: Run, server: KfpServer, capsys: pytest.CaptureFixture[str]
+    start: Start, follow: Follow, server: KfpServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    server.plan = [snapshot("RUNNING", *FETCHED)]
+    run = start(snapshot("RUNNING", *FETCHED))
 
     def interrupt() -> None:
-        while not any(method == "GET" and "/runs/" in target for method, target in server.requests):
+        while not any(target.endswith(f"/runs/{run}") for _, target in server.requests):
             time.sleep(0.01)
         signal.raise_signal(signal.SIGINT)
 
     thread = threading.Thread(target=interrupt)
     thread.start()
-    assert submit() == 130
+    assert follow(run) == 130
     thread.join()
-    (run,) = server.state.runs
     assert f"Stopped waiting. The run goes on.\n  look  darkroom status {run}" in capsys.readouterr().out
     assert server.state.runs[run]["state"] == "RUNNING"
 
 
-def test_a_server_that_is_away_for_a_moment_does_not_end_the_waiting(submit: Run, server: KfpServer) -> None:
-    server.plan = [*DONE]
-    fail_when_running(server, reads=9)
-    assert submit() == 0
+def test_a_server_that_is_away_for_a_moment_does_not_end_the_waiting(
+    start: Start, follow: Follow, server: KfpServer
+) -> None:
+    run = start(*DONE)
+    server.fail_reads = 9
+    assert follow(run) == 0
     assert server.fail_reads == 0
 
 
 def test_a_token_that_expires_on_the_way_is_one_message_and_the_run_goes_on(
-    submit: Run, server: KfpServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    start: Start, follow: Follow, server: KfpServer
 ) -> None:
-    monkeypatch.setenv("KFP_TOKEN", "first")
-    server.plan = [snapshot("RUNNING", *FETCHED)]
-    create_run = server.state.create_run
-
-    def expire(*arguments: Any) -> Any:
-        server.token = "second"  # noqa: S105 - a test's own
-        return create_run(*arguments)
-
-    monkeypatch.setattr(server.state, "create_run", expire)
-    assert submit() == 1
-    (run,) = server.state.runs
-    error = capsys.readouterr().err
-    assert error.count("wants a login; the token (KFP_TOKEN) is missing, expired or for another audience") == 1
-    assert f"The run goes on: darkroom status {run}" in error
+    run = start(snapshot("RUNNING", *FETCHED))
+    server.token = "renewed"  # noqa: S105 - a test's own
+    with pytest.raises(ClusterError, match="wants a login") as error:
+        follow(run)
+    assert str(error.value).endswith(f"\nThe run goes on: darkroom status {run}")
 
 
 def test_a_server_that_stays_away_ends_the_waiting(
-    submit: Run, server: KfpServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    start: Start, follow: Follow, server: KfpServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watch, "AWAY_SECONDS", 0.1)
-    server.plan = [*DONE]
-    fail_when_running(server, reads=1000)
-    assert submit() == 1
-    error = capsys.readouterr().err
-    assert "the server failed (HTTP 500: InternalServerError: the database is away)" in error
-    assert "The run goes on: darkroom status " in error
-
-
-def fail_when_running(server: KfpServer, reads: int) -> None:
-    """Let reading fail from the start of the run on."""
-    create_run = server.state.create_run
-
-    def create(*arguments: Any) -> Any:
-        server.fail_reads = reads
-        return create_run(*arguments)
-
-    server.state.create_run = create  # type: ignore[method-assign]
+    run = start(*DONE)
+    server.fail_reads = 1000
+    with pytest.raises(ClusterError, match=r"the server failed \(HTTP 500: InternalServerError") as error:
+        follow(run)
+    assert str(error.value).endswith(f"\nThe run goes on: darkroom status {run}")
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("--set", "cnn.epoch=3"), "cnn.epoch: unknown parameter; known here: "),
-        (("--profile", "abacus"), "'abacus'"),
+        (("--profile", "abacus"), "--profile abacus: must be one of the bundled profiles"),
         (("--repository", "/srv/git"), "--repository: must be an address that the cluster can clone"),
         (("--token-file", "/nowhere"), "/nowhere: the token cannot be read: No such file or directory"),
         (
@@ -237,9 +250,8 @@ def test_bad_input_is_one_message_and_nothing_is_sent(
 def test_a_namespace_that_is_no_more_than_a_name_is_told(darkroom: Run, capsys: pytest.CaptureFixture[str]) -> None:
     """An administrator may name any namespace; that there is none shows when the run is to be put there."""
     with KfpServer(allowed=["ghost"], existing=["darkroom"]).running() as server:
-        assert (
-            darkroom("submit", "--side-loaded", "--no-wait", "--endpoint", server.address, "--namespace", "ghost") == 1
-        )
+        where = ("--endpoint", server.address, "--namespace", "ghost")
+        assert darkroom("submit", "--side-loaded", "--no-wait", *where) == 1
         assert 'namespaces "ghost" not found' in capsys.readouterr().err
         assert server.state.runs == {}
 
@@ -248,9 +260,6 @@ def test_status_of_a_run_that_is_not_there(darkroom: Run, address: str, capsys: 
     missing = "00000000-0000-0000-0000-000000000000"
     assert darkroom("status", missing, "--endpoint", address) == 1
     assert f"refused (HTTP 404: Run {missing} not found)" in capsys.readouterr().err
-
-
-Show = Callable[..., str]
 
 
 @pytest.fixture
@@ -323,6 +332,30 @@ def test_the_commands_are_in_the_menu(darkroom: Run, capsys: pytest.CaptureFixtu
     assert darkroom("--help") == 0
     assert {"submit", "status", "schedules"} <= set(capsys.readouterr().out.split())
     assert cluster_cli.DRIFT_EXIT == 2
+
+
+def test_an_image_that_was_never_pushed_is_told_before_anything_is_sent(
+    darkroom: Run, server: KfpServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        registry = f"127.0.0.1:{reserved.getsockname()[1]}"
+        assert darkroom("submit", "--endpoint", server.address, "--images", f"{registry}/team") == 1
+    assert f"fetch-data: image must be in a registry that answers; {registry} does not" in capsys.readouterr().err
+    assert server.requests == []
+
+
+def test_a_version_that_somebody_else_uploads_meanwhile_is_used(
+    kubeflow: Kubeflow, server: KfpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "package.yaml"
+    package.write_text("root: {dag: {tasks: {}}}\ndeploymentSpec: {executors: {}}\n")
+    first = kubeflow.upload("darkroom", "one", package)
+    list_versions, unseen = server.state.list_versions, [{}]
+    monkeypatch.setattr(server.state, "list_versions", lambda *given: unseen.pop() if unseen else list_versions(*given))
+    assert kubeflow.upload("darkroom", "one", package) == first
+    assert unseen == []
+    assert len(server.state.versions) == 1
 
 
 def test_many_users_are_served_by_namespace() -> None:
