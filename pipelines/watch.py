@@ -56,7 +56,7 @@ class RunView:
         """Show what is new in a snapshot of the run."""
         tasks = {task.display_name: task for task in _tasks(run)}
         ended = [task for name, task in tasks.items() if name in self._steps and task.state in ENDED]
-        for task in sorted(ended, key=lambda task: (task.end_time is None, task.end_time)):
+        for task in sorted(ended, key=lambda task: _seconds(task.end_time)):
             if task.display_name not in self._shown:
                 self._shown.add(task.display_name)
                 name = self._steps[task.display_name].name
@@ -71,10 +71,11 @@ class RunView:
             self._pending_since = None
             return
         self._pending_since = self._pending_since or time.monotonic()
-        if time.monotonic() - self._pending_since < PENDING_SECONDS or waiting <= self._warned:
+        new = waiting - self._warned
+        if time.monotonic() - self._pending_since < PENDING_SECONDS or not new:
             return
-        self._warned |= waiting
-        for step in (self._steps[name] for name in sorted(waiting)):
+        self._warned |= new
+        for step in (self._steps[name] for name in sorted(new)):
             asks = f"asks for {step.accelerator}, " if step.accelerator else ""
             self._print(f"  [yellow]![/] {step.name} waits for its pod: {asks}runs image {escape(step.image)}")
         self._print(f"    [dim]why[/]  kubectl describe pod --all-namespaces -l pipeline/runid={self._run}")
@@ -127,15 +128,13 @@ def _tasks(run: Any) -> list[Any]:
 
 
 def _duration(task: Any) -> str:
-    started, ended = task.start_time, task.end_time
-    if not _is_set(started) or not _is_set(ended):
-        return " " * 8
-    return f"{(ended - started).total_seconds():6.0f} s"
+    started, ended = _seconds(task.start_time), _seconds(task.end_time)
+    return f"{ended - started:6.0f} s" if started and ended else " " * 8
 
 
-def _is_set(moment: datetime | None) -> bool:
-    """The server writes the first second of 1970 for a time that has not come."""
-    return moment is not None and moment.timestamp() > 0
+def _seconds(moment: datetime | None) -> float:
+    """Seconds since 1970; 0 for a time that has not come, as which the server writes that year's first second."""
+    return moment.timestamp() if moment else 0.0
 
 
 def _outcome(state: str) -> str:

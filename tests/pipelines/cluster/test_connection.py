@@ -32,7 +32,7 @@ def test_the_option_goes_before_the_environment_and_a_slash_at_the_end_is_none()
 def test_the_variables_that_kfp_reads_count_too() -> None:
     environment = {"KF_PIPELINES_ENDPOINT": "http://api:1", "KF_PIPELINES_UI_ENDPOINT": "https://ui.example.org/"}
     connection = connect(Options(), environment)
-    assert (connection.endpoint, connection.ui) == ("http://api:1", "https://ui.example.org")
+    assert (connection.endpoint, connection.ui, connection.ui_needs) == ("http://api:1", "https://ui.example.org", "")
 
 
 def test_a_kubeconfig_leads_through_the_kubernetes_api_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,6 +44,9 @@ def test_a_kubeconfig_leads_through_the_kubernetes_api_server(tmp_path: Path, mo
     path.write_text(yaml.safe_dump({"apiVersion": "v1", "kind": "Config", **whole}))
     monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(path))
     connection = connect(Options(), {})
+    assert connect(Options(kubeconfig=path), {}).endpoint == connection.endpoint
+    assert connection.ui == "http://localhost:8080"
+    assert "kubectl port-forward --namespace kubeflow service/ml-pipeline-ui 8080:80" in connection.ui_needs
     assert connection.endpoint == (
         "https://kubernetes.example.org:6443/api/v1/namespaces/kubeflow/services/ml-pipeline:http/proxy"
     )

@@ -227,6 +227,7 @@ def test_a_server_that_stays_away_ends_the_waiting(
         (("--set", "cnn.epoch=3"), "cnn.epoch: unknown parameter; known here: "),
         (("--profile", "abacus"), "--profile abacus: must be one of the bundled profiles"),
         (("--repository", "/srv/git"), "--repository: must be an address that the cluster can clone"),
+        (("--kubeconfig", "/nowhere"), "--kubeconfig /nowhere: no such file"),
         (("--token-file", "/nowhere"), "/nowhere: the token cannot be read: No such file or directory"),
         (
             ("--endpoint", "kubeflow"),
