@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
 
 from components.images import DEFAULT_REPOSITORY
 from darkroom.errors import message_for_user
+from pipelines import cluster_cli
 from pipelines.outcome import show_outcome
+from pipelines.terminal import INTERRUPTED_EXIT, Overrides, Parameters, err, out
+from pipelines.terminal import say as _say
 from pipelines.workspace import Workspace
 
 app = typer.Typer(
@@ -26,19 +28,7 @@ data_app = typer.Typer(help="Get, check and pin the dataset.", no_args_is_help=T
 app.add_typer(data_app, name="data")
 models_app = typer.Typer(help="See registered models, and go back to an earlier one.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
-
-out = Console()
-err = Console(stderr=True)
-
-INTERRUPTED_EXIT = 130
-
-Parameters = Annotated[
-    Path | None, typer.Option("--params", metavar="FILE", help="Parameter file, such as pipelines/params/smoke.yaml.")
-]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="FIELD=VALUE", help="Override one parameter, such as cnn.epochs=3. Repeatable."),
-]
+app.add_typer(cluster_cli.schedules_app, name="schedules")
 
 
 @app.callback()
@@ -85,21 +75,51 @@ def run(params: Parameters = None, overrides: Overrides = None) -> None:
 def compile_(
     params: Parameters = None,
     overrides: Overrides = None,
-    output: Annotated[Path, typer.Option(help="Where the compiled pipeline goes.")] = Path("build/darkroom.yaml"),
+    output: Annotated[Path, typer.Option(dir_okay=False, help="Where the compiled pipeline goes.")] = Path(
+        "build/darkroom.yaml"
+    ),
+    profile: Annotated[str, typer.Option(metavar="NAME|FILE", help="What each step asks the cluster for.")] = "cpu",
     images: Annotated[str, typer.Option(help="Repository of the images.")] = DEFAULT_REPOSITORY,
-    accelerator: Annotated[str, typer.Option(help="Kubernetes resource that training asks for.")] = "nvidia.com/gpu",
-    gpus: Annotated[int, typer.Option(min=0, help="How many of it; 0 trains on the CPU.")] = 1,
+    tag: Annotated[str, typer.Option(help="Tag of the images; by default the git commit.")] = "",
+    kubernetes: Annotated[
+        bool, typer.Option("--kubernetes", help="Write resources for kubectl apply instead.")
+    ] = False,
+    namespace: Annotated[str, typer.Option(help="Of those resources.")] = "darkroom",
 ) -> None:
-    """Compile the pipeline for a Kubeflow cluster."""
+    """Compile the pipeline for a Kubeflow cluster and check that it can be scheduled."""
+    from pipelines.cluster import compile_for_cluster
     from pipelines.config import load
-    from pipelines.pipeline import compile_pipeline
     from pipelines.placement import ClusterPlacement
+    from pipelines.resources import load_profile
 
     config = load(params, overrides or ())
     workspace = Workspace.find(Path.cwd())
-    place = ClusterPlacement(workspace.git_commit, images, accelerator, gpus)
-    compile_pipeline(place, config, workspace.pinned_md5, output)
-    _say(f"Compiled to {output}, images {images}/*:{workspace.git_commit[:12]}")
+    commit = workspace.git_commit
+    place = ClusterPlacement(load_profile(profile), images, tag or commit, commit)
+    version = compile_for_cluster(place, config, workspace.pinned_md5, output, namespace if kubernetes else None)
+    _say(f"Compiled to {output} with profile {profile}, images {images}/*:{place.tag[:12]}")
+    if version:
+        _say(f"Pipeline and PipelineVersion {version}: kubectl apply -f {output}")
+
+
+@app.command(name="preflight")
+def preflight_(
+    package: Annotated[Path, typer.Argument(help="What `darkroom compile` wrote.")],
+    kubeconfig: Annotated[Path | None, typer.Option(help="Check the nodes and secrets of its cluster, too.")] = None,
+    namespace: Annotated[str, typer.Option(help="Of the run; by default the kubeconfig's own.")] = "",
+    side_loaded: Annotated[
+        bool, typer.Option("--side-loaded", help="The images are loaded from archives: ask no registry for them.")
+    ] = False,
+) -> None:
+    """Check that a cluster can run a compiled pipeline: resources, nodes, secrets and images."""
+    from pipelines.preflight import preflight
+
+    preflight(package, kubeconfig=kubeconfig, namespace=namespace, check_images=not side_loaded)
+    _say(f"{package}: nothing stands against running it")
+
+
+app.command()(cluster_cli.submit)
+app.command()(cluster_cli.status)
 
 
 @app.command()
@@ -173,10 +193,6 @@ def main() -> None:
             raise
         err.print(f"[bold red]Error[/] {escape(message)}", highlight=False, soft_wrap=True)
         sys.exit(1)
-
-
-def _say(message: str) -> None:
-    out.print(message, highlight=False, soft_wrap=True)
 
 
 def _warn_of_digits(reason: str) -> None:

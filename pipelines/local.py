@@ -15,20 +15,10 @@ from typing import Any, NoReturn
 
 from pipelines.job import ENGINE_LOG_NAME, EVENTS_NAME, LOGS_NAME, Job
 from pipelines.live import LiveView
+from pipelines.quiet import QUIET
 
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 10.0
-
-# Nothing phones home from a step, and TensorFlow keeps its start-up notices for those who ask.
-QUIET = {
-    "DO_NOT_TRACK": "true",
-    "DVC_NO_ANALYTICS": "1",
-    "GX_ANALYTICS_ENABLED": "false",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "TF_CPP_MIN_LOG_LEVEL": "2",
-    "TF_ENABLE_ONEDNN_OPTS": "1",
-}
 
 
 def run_locally(job: Job, run: Path, view: LiveView) -> int:

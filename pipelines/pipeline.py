@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from kfp import dsl
 from kfp.compiler import Compiler
+from kfp.compiler.compiler_utils import KubernetesManifestOptions
 from kfp.dsl import PipelineTask
 
 from components.evaluate_cnn.component import evaluate_cnn
@@ -139,8 +140,18 @@ def define_pipeline(place: Place, branches: Collection[Branch] = BRANCHES) -> An
     return darkroom
 
 
-def compile_pipeline(place: Place, config: RunConfig, data_md5: str, output: Path) -> None:
-    """Compile to KFP's intermediate representation; `config` and `data_md5` become the parameters' defaults."""
+def compile_pipeline(
+    place: Place, config: RunConfig, data_md5: str, output: Path, manifest: KubernetesManifestOptions | None = None
+) -> None:
+    """Compile to KFP's intermediate representation; `config` and `data_md5` become the parameters' defaults.
+
+    With `manifest` the same is wrapped in the custom resources that it names.
+    """
     output.parent.mkdir(parents=True, exist_ok=True)
-    arguments = {"data_md5": data_md5, **config.arguments()}
-    Compiler().compile(define_pipeline(place), str(output), pipeline_parameters=arguments)
+    Compiler().compile(
+        define_pipeline(place),
+        str(output),
+        pipeline_parameters={"data_md5": data_md5, **config.arguments()},
+        kubernetes_manifest_options=manifest,
+        kubernetes_manifest_format=manifest is not None,
+    )

@@ -61,6 +61,15 @@ class Workspace:
         return commit.stdout.strip() + ("-dirty" if dirty else "")
 
     @property
+    def origin(self) -> str:
+        """The address of the remote `origin`; empty when there is none."""
+        return _git(self.root, "config", "--get", "remote.origin.url").stdout.strip()
+
+    def is_pushed(self, commit: str) -> bool:
+        """Whether a commit is on a branch of `origin`, as far as this checkout knows."""
+        return bool(_git(self.root, "branch", "--remotes", "--contains", commit, "--list", "origin/*").stdout.strip())
+
+    @property
     def data(self) -> Path:
         """The dataset's folder."""
         return self.root / DATA_NAME

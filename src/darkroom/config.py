@@ -37,10 +37,12 @@ def _describe(model: type[BaseModel], problem: Any, where: str) -> str:
     return f"{name}: {problem['msg']}, got {problem['input']!r}"
 
 
-def _section(model: type[BaseModel], path: tuple[str, ...]) -> type[BaseModel]:
+def _section(model: type[BaseModel], path: tuple[str | int, ...]) -> type[BaseModel]:
     """The model of a nested section: the one that a problem's location leads to."""
     for part in path:
-        annotation = model.model_fields[part].annotation
+        if part not in model.model_fields:
+            continue  # the key of a mapping or the index in a list, whose model is reached already
+        annotation = model.model_fields[str(part)].annotation
         # A section that may be absent is a union with None.
         for kind in (annotation, *get_args(annotation)):
             if isinstance(kind, type) and issubclass(kind, BaseModel):

@@ -32,6 +32,14 @@ class RegistryError(DarkroomError):
     """A model could not be registered; nothing was left half-registered."""
 
 
+class ClusterError(DarkroomError):
+    """A Kubeflow API server could not be reached, or refused what was asked of it; `status` is its HTTP status, if any."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 def message_for_user(error: BaseException) -> str | None:
     """The message of an error that a person can mend; None for a defect, which deserves its traceback.
 
