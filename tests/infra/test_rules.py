@@ -90,13 +90,13 @@ PLANTS: list[tuple[str, Plant]] = [
     ("Secret darkroom/planted: secrets are made at install", add("Secret", "planted", stringData={"a": "b"})),
     ("PGPASSWORD has a value; take it from a secret", variable(name="PGPASSWORD", value="hunter2")),
     ("an address holds a password", variable(name="STORE", value="postgresql://mlflow:hunter2@postgres/mlflow")),
+    ("secret_key looks like a secret", data("kfp-launcher", providers="s3:\n  secret_key: hunter2\n")),
     (
         "admin_password looks like a secret",
-        data("mlflow-auth", **{"basic_auth.ini": "[mlflow]\nadmin_password = hunter2\n"}),
+        data("kfp-launcher", **{"basic_auth.ini": "[mlflow]\nadmin_password = hunter2\n"}),
     ),
-    ("secret_key looks like a secret", data("kfp-launcher", providers="s3:\n  secret_key: hunter2\n")),
     ("clientSecret looks like a secret", data("kfp-launcher", **{"plugins.mlflow": '{"clientSecret": "hunter2"}'})),
-    ("AWS_SECRET_ACCESS_KEY looks like a secret", data("mlflow-settings", **{"AWS_SECRET_ACCESS_KEY": "hunter2"})),
+    ("AWS_SECRET_ACCESS_KEY looks like a secret", data("kfp-launcher", **{"AWS_SECRET_ACCESS_KEY": "hunter2"})),
     # access
     ("verbs must not hold a wildcard", rule(verbs=["*"])),
     ("resources must not hold a wildcard", rule(resources=["pods/*"])),
@@ -177,7 +177,14 @@ PLANTS: list[tuple[str, Plant]] = [
     ),
     # references
     ("ServiceAccount mlflow does not exist", remove("ServiceAccount", "mlflow")),
-    ("ConfigMap mlflow-settings-", remove("ConfigMap", "mlflow-settings")),
+    (
+        "Deployment darkroom/mlflow: ConfigMap settings does not exist",
+        first_container("Deployment", "mlflow", envFrom=[{"configMapRef": {"name": "settings"}}]),
+    ),
+    (
+        "Deployment darkroom/mlflow: ConfigMap kfp-launcher has no key pin",
+        variable(name="OTHER", valueFrom={"configMapKeyRef": {"name": "kfp-launcher", "key": "pin"}}),
+    ),
     ("secret mlflow-credentials with key pin is not in the list", variable(**SECRET_REF)),
     ("secret unheard-of with key key is not in the list", variable(**UNKNOWN_REF)),
     ("PersistentVolumeClaim data does not exist", spec("StatefulSet", "postgres", volumeClaimTemplates=[])),
