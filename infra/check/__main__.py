@@ -41,8 +41,14 @@ OBJECT_RULES: tuple[Rule, ...] = (
 )
 # Whether the parts fit each other: for whole overlays.
 WHOLE_RULES: tuple[Rule, ...] = (services_find_pods, policies_match, references_exist, vault_gives_every_secret)
-# KFP's own manifests are not ours to judge, except for what our namespaces would refuse.
-REMOTE_RULES: tuple[Rule, ...] = (pods_are_restricted, nothing_is_secret)
+# KFP's own manifests are not ours to judge, but for what our namespaces would refuse and our patches may have broken.
+REMOTE_RULES: tuple[Rule, ...] = (
+    pods_are_restricted,
+    nothing_is_secret,
+    services_find_pods,
+    references_exist,
+    vault_gives_every_secret,
+)
 
 
 def rules_for(folder: Path) -> tuple[Rule, ...]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from infra.check.manifests import Manifest, containers, templates, title
-from infra.check.secrets import SECRETS
+from infra.check.secrets import MADE_BY_KFP, SECRETS
 
 
 def references_exist(objects: list[Manifest]) -> Iterator[str]:
@@ -13,8 +13,9 @@ def references_exist(objects: list[Manifest]) -> Iterator[str]:
         namespace = owner["metadata"]["namespace"]
         for kind, name, key in _references(owner, template["spec"]):
             if kind == "Secret":
-                if name not in SECRETS or (key and key not in SECRETS[name]):
-                    yield f"{title(owner)}: secret {name} with key {key} is not in the list of secrets"
+                keys = SECRETS[namespace].get(name, frozenset())
+                if name not in MADE_BY_KFP and (not keys or (key and key not in keys)):
+                    yield f"{title(owner)}: secret {name}, key {key or 'any'}, is not in the list of secrets"
                 continue
             target = present.get((kind, namespace, name))
             if target is None:
@@ -25,21 +26,23 @@ def references_exist(objects: list[Manifest]) -> Iterator[str]:
         if manifest["kind"] == "RoleBinding":
             namespace = manifest["metadata"]["namespace"]
             wanted = [(manifest["roleRef"]["kind"], namespace, manifest["roleRef"]["name"])]
-            wanted += [(each["kind"], each["namespace"], each["name"]) for each in manifest["subjects"]]
+            accounts = [each for each in manifest["subjects"] if each["kind"] == "ServiceAccount"]
+            wanted += [("ServiceAccount", each.get("namespace", "none"), each["name"]) for each in accounts]
             for kind, space, name in wanted:
                 if (kind, space, name) not in present:
                     yield f"{title(manifest)}: {kind} {space}/{name} does not exist"
 
 
 def _references(owner: Manifest, pod: Manifest) -> Iterator[tuple[str, str, str]]:
-    """What a pod refers to: kind, name and, where one is named, key."""
-    yield "ServiceAccount", pod.get("serviceAccountName", "default"), ""
+    """What a pod needs: kind, name and, where one is named, key. What it calls optional is not among it."""
+    if "serviceAccountName" in pod:
+        yield "ServiceAccount", pod["serviceAccountName"], ""
     claims = {each["metadata"]["name"] for each in owner["spec"].get("volumeClaimTemplates", [])}
     volumes = {each["name"]: each for each in pod.get("volumes", [])}
     for volume in volumes.values():
-        if "configMap" in volume:
+        if "configMap" in volume and not volume["configMap"].get("optional"):
             yield "ConfigMap", volume["configMap"]["name"], ""
-        if "secret" in volume:
+        if "secret" in volume and not volume["secret"].get("optional"):
             yield "Secret", volume["secret"]["secretName"], ""
         if "persistentVolumeClaim" in volume:
             yield "PersistentVolumeClaim", volume["persistentVolumeClaim"]["claimName"], ""
@@ -51,10 +54,10 @@ def _references(owner: Manifest, pod: Manifest) -> Iterator[tuple[str, str, str]
                 yield "PersistentVolumeClaim", mount["name"], ""
         for source in container.get("envFrom", []):
             for field, kind in (("configMapRef", "ConfigMap"), ("secretRef", "Secret")):
-                if field in source:
+                if field in source and not source[field].get("optional"):
                     yield kind, source[field]["name"], ""
         for variable in container.get("env", []):
             source = variable.get("valueFrom", {})
             for field, kind in (("configMapKeyRef", "ConfigMap"), ("secretKeyRef", "Secret")):
-                if field in source:
+                if field in source and not source[field].get("optional"):
                     yield kind, source[field]["name"], source[field]["key"]

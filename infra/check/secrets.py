@@ -6,14 +6,23 @@ from typing import Any
 
 from infra.check.manifests import Manifest, containers, templates, title
 
-# Secrets that no manifest holds: made by infra/install on kind, read from a vault in production.
-SECRETS: Mapping[str, frozenset[str]] = {
-    "mlflow-credentials": frozenset({"username", "password"}),
-    "kfp-mlflow-credentials": frozenset({"username", "password"}),
-    "mlflow-server": frozenset({"flask-secret-key"}),
-    "postgres-credentials": frozenset({"username", "password"}),
-    "object-store-credentials": frozenset({"access-key", "secret-key"}),
+# Secrets that no manifest holds, by namespace: made by infra/install on kind, read from a vault in production.
+SECRETS: Mapping[str, Mapping[str, frozenset[str]]] = {
+    "darkroom": {
+        "mlflow-credentials": frozenset({"username", "password"}),
+        "kfp-mlflow-credentials": frozenset({"username", "password"}),
+        "mlflow-server": frozenset({"flask-secret-key"}),
+        "postgres-credentials": frozenset({"username", "password"}),
+        "object-store-credentials": frozenset({"access-key", "secret-key"}),
+    },
+    "kubeflow": {
+        "mysql-secret": frozenset({"username", "password"}),
+        "mlpipeline-minio-artifact": frozenset({"accesskey", "secretkey"}),
+    },
 }
+
+# The certificate of a webhook, which KFP's cache-deployer makes by itself.
+MADE_BY_KFP = {"webhook-server-tls"}
 
 SECRET_NAME = re.compile(r"PASSWORD|PASSWD|SECRET|TOKEN|ACCESS_KEY|PRIVATE_KEY|CREDENTIAL", re.IGNORECASE)
 PASSWORD_IN_ADDRESS = re.compile(r"://[^/@\s:]+:[^/@\s]+@")
@@ -44,13 +53,18 @@ def nothing_is_secret(objects: list[Manifest]) -> Iterator[str]:
 
 
 def vault_gives_every_secret(objects: list[Manifest]) -> Iterator[str]:
-    """Where secrets come from a vault, all that are listed do, with their keys."""
+    """Where a namespace's secrets come from a vault, all that are listed do, with their keys."""
     external = [manifest for manifest in objects if manifest["kind"] == "ExternalSecret"]
-    given = {each["spec"]["target"]["name"]: {item["secretKey"] for item in each["spec"]["data"]} for each in external}
-    for name, keys in SECRETS.items() if external else ():
-        found = given.get(name, set())
-        if found != keys:
-            yield f"ExternalSecret {name}: must give {sorted(keys)}, gives {sorted(found)}"
+    for namespace in sorted({each["metadata"]["namespace"] for each in external}):
+        given = {
+            each["spec"]["target"]["name"]: {item["secretKey"] for item in each["spec"]["data"]}
+            for each in external
+            if each["metadata"]["namespace"] == namespace
+        }
+        for name, keys in SECRETS[namespace].items():
+            found = given.get(name, set())
+            if found != keys:
+                yield f"ExternalSecret {namespace}/{name}: must give {sorted(keys)}, gives {sorted(found)}"
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -73,6 +73,7 @@ def test_one_bucket_holds_what_mlflow_kfp_and_argo_write(overlay: tuple[str, lis
     provider = yaml.safe_load(launcher["providers"])["s3"]["default"]
     argo = yaml.safe_load(kubeflow_patch(name, "workflow-controller.yaml")["data"]["artifactRepository"])["s3"]
     server = environment(kubeflow_patch(name, "api-server.yaml")["spec"]["template"]["spec"])
+    pages = environment(kubeflow_patch(name, "ui.yaml")["spec"]["template"]["spec"])
     host, _, port = endpoint.partition(":")
 
     assert launcher["defaultPipelineRoot"] == f"s3://{bucket}/kfp"
@@ -81,10 +82,12 @@ def test_one_bucket_holds_what_mlflow_kfp_and_argo_write(overlay: tuple[str, lis
     assert kubeflow_patch(name, "install-config.yaml")["data"]["bucketName"] == bucket
     assert (server["OBJECTSTORECONFIG_HOST"], server["OBJECTSTORECONFIG_PORT"]) == (host, port or "443")
     assert server.get("OBJECTSTORECONFIG_SECURE", "false") == str(scheme == "https").lower()
+    assert (pages["AWS_S3_ENDPOINT"], pages["AWS_SSL"]) == (host, str(scheme == "https").lower())
+    assert not port or pages["MINIO_ENDPOINT_REWRITE"] == f"{host}={endpoint}"
     for reference in (argo["accessKeySecret"], argo["secretKeySecret"]):
-        assert reference["key"] in SECRETS[reference["name"]]
+        assert reference["key"] in SECRETS["darkroom"][reference["name"]]
     secret = provider["credentials"]["secretRef"]
-    assert {secret["accessKeyKey"], secret["secretKeyKey"]} == SECRETS[secret["secretName"]]
+    assert {secret["accessKeyKey"], secret["secretKeyKey"]} == SECRETS["darkroom"][secret["secretName"]]
 
 
 def test_a_run_may_read_the_secret_and_the_settings_that_it_needs_and_no_other(kind: list[Manifest]) -> None:
@@ -100,7 +103,7 @@ def test_kfp_hands_steps_their_mlflow_run(overlay: tuple[str, list[Manifest]]) -
     plugin = json.loads((REMOTE / "base" / "config.json").read_text())["plugins"]["mlflow"]["settings"]
 
     assert settings["injectUserEnvVars"] is True
-    assert set(settings["credentialSecretRef"].values()) == SECRETS["kfp-mlflow-credentials"]
+    assert set(settings["credentialSecretRef"].values()) == SECRETS["darkroom"]["kfp-mlflow-credentials"]
     assert plugin == {"authType": "basic-auth", "workspacesEnabled": False}
     assert kubeflow_patch(overlay[0], "api-server.yaml")["metadata"]["name"] == "ml-pipeline"
 

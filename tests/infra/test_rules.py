@@ -185,8 +185,8 @@ PLANTS: list[tuple[str, Plant]] = [
         "Deployment darkroom/mlflow: ConfigMap kfp-launcher has no key pin",
         variable(name="OTHER", valueFrom={"configMapKeyRef": {"name": "kfp-launcher", "key": "pin"}}),
     ),
-    ("secret mlflow-credentials with key pin is not in the list", variable(**SECRET_REF)),
-    ("secret unheard-of with key key is not in the list", variable(**UNKNOWN_REF)),
+    ("secret mlflow-credentials, key pin, is not in the list", variable(**SECRET_REF)),
+    ("secret unheard-of, key key, is not in the list", variable(**UNKNOWN_REF)),
     ("PersistentVolumeClaim data does not exist", spec("StatefulSet", "postgres", volumeClaimTemplates=[])),
     (
         "RoleBinding darkroom/darkroom-runner: ServiceAccount darkroom/darkroom-runner does not exist",
@@ -220,6 +220,6 @@ def test_a_secret_that_the_vault_does_not_give_is_found(production: list[Manifes
     production.remove(the(production, "ExternalSecret", "postgres-credentials"))
 
     assert findings(production) == [
-        "ExternalSecret mlflow-server: must give ['flask-secret-key'], gives ['secret-key']",
-        "ExternalSecret postgres-credentials: must give ['password', 'username'], gives []",
+        "ExternalSecret darkroom/mlflow-server: must give ['flask-secret-key'], gives ['secret-key']",
+        "ExternalSecret darkroom/postgres-credentials: must give ['password', 'username'], gives []",
     ]
