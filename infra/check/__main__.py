@@ -63,28 +63,33 @@ def check(folder: Path, objects: list[Manifest]) -> list[str]:
     return [finding for rule in rules_for(folder) for finding in rule(objects)]
 
 
-def main() -> int:
-    """Print a line per kustomization and every finding; 1 if there is one."""
-    parser = argparse.ArgumentParser(prog="python -m infra.check", description=__doc__)
-    parser.add_argument("--remote", action="store_true", help="also what is fetched from GitHub")
-    folders = local_kustomizations() + (remote_kustomizations() if parser.parse_args().remote else [])
+def run(folders: list[Path]) -> int:
+    """Print a line per kustomization and every finding; 1 if there is one, else 0."""
     found, without_schema = 0, Counter[str]()
     with tempfile.TemporaryDirectory() as rendered:
-        for folder in folders:
+        for number, folder in enumerate(folders):
             objects = render(folder)
-            name = str(folder.relative_to(HERE))
             findings = check(folder, objects)
             pods = sum(1 for _ in templates(objects))
+            name = folder.relative_to(HERE) if folder.is_relative_to(HERE) else folder
             _say(f"{name}: {len(objects)} objects, {pods} kinds of pods, {len(findings)} findings", findings)
             found += len(findings)
-            if folder in local_kustomizations():
+            if folder not in remote_kustomizations():
                 without_schema += passed_over(objects)
-                Path(rendered, name.replace("/", "-")).with_suffix(".yaml").write_text(yaml.safe_dump_all(objects))
+                Path(rendered, f"{number}-{folder.name}.yaml").write_text(yaml.safe_dump_all(objects))
         report = list(scan(Path(rendered)))
         _say(f"checkov: {'refused' if report else 'passed'}", report)
     for group, count in sorted(without_schema.items()):
         _say(f"without a schema: {count} objects of {group}", [])
     return 1 if found or report else 0
+
+
+def main() -> int:
+    """Check what the command line asks for."""
+    parser = argparse.ArgumentParser(prog="python -m infra.check", description=__doc__)
+    parser.add_argument("--remote", action="store_true", help="also what is fetched from GitHub")
+    remote = remote_kustomizations() if parser.parse_args().remote else []
+    return run(local_kustomizations() + remote)
 
 
 def _say(line: str, findings: list[str]) -> None:
