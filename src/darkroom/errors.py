@@ -33,7 +33,7 @@ class RegistryError(DarkroomError):
 
 
 class ClusterError(DarkroomError):
-    """A Kubeflow API server could not be reached, or refused what was asked of it; `status` is its HTTP status, if any."""
+    """A Kubeflow API server could not be reached, or refused what was asked; `status` is its HTTP status, if any."""
 
     def __init__(self, message: str, status: int | None = None) -> None:
         super().__init__(message)
