@@ -37,7 +37,7 @@ def running(
     user: str | None = None,
     stop: signal.Signals = signal.SIGTERM,
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run a server in a process group of its own until the block ends; what it prints is in `server.log` in `folder`."""
+    """Run a server in a process group of its own until the block ends; what it prints goes to `folder/server.log`."""
     with (folder / "server.log").open("wb") as log:
         server = subprocess.Popen(
             list(command), cwd=folder, env=environment, user=user, stdout=log, stderr=log, start_new_session=True

@@ -200,14 +200,15 @@ class Events:
 def provenance() -> dict[str, str]:
     """Which code this process runs: the git commit and the image, as the pipeline or the image states them.
 
-    Where the run's seed is stated too, steps that draw no random numbers carry it as well.
+    Where the run's seed is stated too, steps that draw no random numbers carry it as well; on a cluster, the id of the
+    pipeline run.
     """
     stated = {
         "git_commit": os.environ.get("DARKROOM_GIT_COMMIT", "unknown"),
         "image": os.environ.get("DARKROOM_IMAGE", "unknown"),
     }
-    seed = os.environ.get("DARKROOM_SEED")
-    return stated if seed is None else {**stated, "seed": seed}
+    where_known = {"seed": "DARKROOM_SEED", "kfp_run_id": "DARKROOM_KFP_RUN_ID"}
+    return stated | {name: os.environ[variable] for name, variable in where_known.items() if os.environ.get(variable)}
 
 
 def _log_to_own_file(name: str) -> None:

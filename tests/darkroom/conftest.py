@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -133,11 +134,13 @@ class Gateway:
     """Forwards connections to a port of this machine until it is told to fail.
 
     `refuse_containing` breaks connections on which a request contains these bytes; `mode` is forward, refuse (every
-    connection is broken) or hang (connections are accepted and never answered).
+    connection is broken) or hang (connections are accepted and never answered). Requests are held back for `delay`
+    seconds.
     """
 
     def __init__(self, port: int) -> None:
         self.mode = "forward"
+        self.delay = 0.0
         self.refuse_containing: bytes | None = None
         self._target = port
         self._open: list[socket.socket] = []
@@ -179,6 +182,8 @@ class Gateway:
             while data := source.recv(1 << 16):
                 if requests and self.refuse_containing is not None and self.refuse_containing in data:
                     break
+                if requests:
+                    time.sleep(self.delay)
                 sink.sendall(data)
         hang_up(source)
         hang_up(sink)

@@ -106,7 +106,12 @@ def database() -> Iterator[Database]:
         make = [programs / "initdb", "--pgdata=data", "--username=mlflow", "--pwfile=password", "--no-sync"]
         make += ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C"]
         subprocess.run(make, cwd=folder, user=user, check=True, stdout=subprocess.DEVNULL)
-        options = {"listen_addresses": "127.0.0.1", "port": database.port, "unix_socket_directories": "", "fsync": "off"}
+        options = {
+            "listen_addresses": "127.0.0.1",
+            "port": database.port,
+            "unix_socket_directories": "",
+            "fsync": "off",
+        }
         command = [str(programs / "postgres"), "-D", "data", *(f"--{key}={value}" for key, value in options.items())]
         # SIGINT is its fast shutdown, which does not wait for clients.
         with running(command, folder, user=user, stop=signal.SIGINT) as server:
@@ -154,9 +159,7 @@ def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectSto
 
 
 @pytest.fixture(scope="session")
-def server(
-    database: Database, object_store: ObjectStore, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Server]:
+def server(database: Database, object_store: ObjectStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """MLflow with the image's entry point and variables and those of compose.yaml, but on loopback."""
     port = free_port()
     folder = tmp_path_factory.mktemp("mlflow")

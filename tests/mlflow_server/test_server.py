@@ -23,5 +23,12 @@ def test_dbg(server: Server, object_store: ObjectStore) -> None:
     print(server.log.read_text())
     print(status(urllib.request.Request(server.address + "/api/2.0/mlflow/experiments/search?max_results=1")))
     print(status(urllib.request.Request(server.address + "/health", headers={"Host": "evil.example.org"})))
-    print(status(urllib.request.Request(server.address + "/api/2.0/mlflow/experiments/search?max_results=1", headers={"Host": "evil.example.org"})))
+    print(
+        status(
+            urllib.request.Request(
+                server.address + "/api/2.0/mlflow/experiments/search?max_results=1",
+                headers={"Host": "evil.example.org"},
+            )
+        )
+    )
     assert 0
