@@ -20,13 +20,13 @@ def all_or_nothing(what: str) -> Iterator[list[Undo]]:
     try:
         yield undo
     except BaseException as error:
-        left = _take_back(undo)
+        left = take_back(undo)
         if isinstance(error, DarkroomError) or not isinstance(error, Exception):
             raise
         raise RegistryError(f"{what}: {_in_words(error)}{left}") from error
 
 
-def _take_back(undo: list[Undo]) -> str:
+def take_back(undo: list[Undo]) -> str:
     """Run the actions, last first. What is left when one fails, in words: a dead server is not asked again."""
     for action in reversed(undo):
         try:
