@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from ..darkroom.conftest import tiny_networks, tiny_splits  # noqa: F401 # fixtures
 from ..servers import free_port, free_ports, running, wait_until_healthy
 from .deployment import image_environment, service, service_environment, start_command
 
@@ -25,7 +26,11 @@ BUCKET = "mlflow"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # MLflow about its own type hints when it is imported, pandas about MLflow when it looks at a data frame's index.
+    # TensorFlow 2.21 about NumPy 2 when Keras saves a model, MLflow about its own type hints when it is imported, pandas
+    # about MLflow when it looks at a data frame's index.
+    config.addinivalue_line(
+        "filterwarnings", "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+    )
     config.addinivalue_line("filterwarnings", "ignore:.*Any type hint is inferred as AnyType:UserWarning")
     config.addinivalue_line("filterwarnings", "ignore:Operation with range is deprecated")
 

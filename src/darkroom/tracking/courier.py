@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from darkroom.tracking.environment import TrackingSettings
+from darkroom.tracking.failures import in_words
 
 _PROCESS_DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -80,7 +81,7 @@ class Courier:
         except TimeoutError:
             self._give_up(f"no answer within {self.settings.patience:g} s")
         except Exception as failure:  # whatever MLflow, its database or its artifact store raise
-            self._give_up(f"{type(failure).__name__}: {str(failure).partition(chr(10))[0]}")
+            self._give_up(in_words(failure))
         finally:
             self.patience = max(0.0, self.patience - (time.monotonic() - start))
         return None
