@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -28,20 +29,16 @@ def race(shop: Shop, *, processes: int, rounds: int, environment: Mapping[str, s
         "rounds": rounds,
     }
     commands = [[sys.executable, "-m", MODULE, json.dumps(job), str(number)] for number in range(processes)]
-    started = [
-        subprocess.Popen(command, cwd=ROOT, env=dict(environment), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        for command in commands
-    ]
-    try:
-        answers = [process.communicate(timeout=200) for process in started]
-    finally:
-        for process in started:
-            process.kill()
-            process.wait()
-    for process, (_, errors) in zip(started, answers, strict=True):
-        assert process.returncode == 0, errors.decode()
-    results = [[json.loads(line) for line in output.splitlines()] for output, _ in answers]
+    with ThreadPoolExecutor(processes) as pool:
+        done = list(pool.map(lambda command: run_to_end(command, environment), commands))
+    errors = [process.stderr for process in done if process.returncode != 0]
+    assert not errors, "\n".join(errors)
+    results = [[json.loads(line) for line in process.stdout.splitlines()] for process in done]
     return [list(of_round) for of_round in zip(*results, strict=True)]
+
+
+def run_to_end(command: list[str], environment: Mapping[str, str]) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(command, cwd=ROOT, env=dict(environment), capture_output=True, text=True, timeout=250)
 
 
 def of_round(shop: Shop, number: int) -> Shop:

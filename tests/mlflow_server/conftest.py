@@ -26,8 +26,8 @@ BUCKET = "mlflow"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # TensorFlow 2.21 about NumPy 2 when Keras saves a model, MLflow about its own type hints when it is imported, pandas
-    # about MLflow when it looks at a data frame's index.
+    # TensorFlow 2.21 about NumPy 2 when Keras saves a model, MLflow about its own type hints when it is imported,
+    # pandas about MLflow when it looks at a data frame's index.
     config.addinivalue_line(
         "filterwarnings", "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
     )

@@ -99,9 +99,7 @@ def test_a_wrong_password_is_a_warning_for_tracking_and_an_error_for_registratio
     assert run.run_id is None
     assert len(caught) == 1
     assert "MLFLOW_TRACKING_PASSWORD" in str(caught[0].message)
-    with pytest.raises(
-        RegistryError, match="not listed: the server wants another account"
-    ):
+    with pytest.raises(RegistryError, match="not listed: the server wants another account"):
         list_models(settings)
 
 
