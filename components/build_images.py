@@ -21,7 +21,6 @@ import typer
 from components.engines import Docker, ImageError, choose_engine
 from components.images import DEFAULT_REPOSITORY, Target
 from components.index_settings import write_secrets
-from components.startup import measure_startup
 from darkroom.errors import message_for_user
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -188,6 +187,8 @@ def build(
         for archive in export_images(chosen, order, export):
             typer.echo(f"{archive}  {archive.stat().st_size / 1e6:,.0f} MB")
     if measure:
+        from components.startup import measure_startup  # imports KFP, which costs two seconds
+
         for target in order.targets:
             for line in measure_startup(chosen, target, order.image(target)):
                 typer.echo(line)

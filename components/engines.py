@@ -93,7 +93,7 @@ class Buildah(Podman):
 
     def execute(self, image: str, command: Sequence[str]) -> str:
         """Run a command in a new container; chroot isolation has the machine's network."""
-        container = self._ask("from", "--pull-never", image)
+        container = self._ask("from", "--pull=never", image)
         try:
             return self._ask("run", "--isolation", "chroot", container, "--", *command)
         finally:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+OUTPUT_PARAMETERS = "/tmp/kfp/outputs"  # noqa: S108 - the driver's choice
 PIPELINE_ROOT = "minio://mlpipeline/v2/artifacts/darkroom/0000"
 SCRATCH = "/minio"
 
@@ -33,7 +34,7 @@ class Task:
     def of(
         cls, spec: Mapping[str, Any], name: str, parameters: Mapping[str, Any], artifacts: Mapping[str, Artifact]
     ) -> "Task":
-        """The task `name` (as in fetch-data) of a compiled pipeline; refuses inputs that the component does not have."""
+        """The task `name` (as in fetch-data) of a compiled pipeline, with a value for each of its inputs."""
         component = spec["components"][f"comp-{name}"]
         container = spec["deploymentSpec"]["executors"][component["executorLabel"]]["container"]
         wanted = component["inputDefinitions"]
@@ -47,7 +48,9 @@ class Task:
                 "artifacts": {key: {"artifacts": [artifact]} for key, artifact in artifacts.items()},
             },
             "outputs": {
-                "parameters": {key: {"outputFile": f"/tmp/kfp/outputs/{key}"} for key in outputs.get("parameters", {})},
+                "parameters": {
+                    key: {"outputFile": f"{OUTPUT_PARAMETERS}/{key}"} for key in outputs.get("parameters", {})
+                },
                 "artifacts": {
                     key: {
                         "artifacts": [
