@@ -62,7 +62,7 @@ ui: setup  ## Start MLflow's web page on this machine
 compile: setup  ## Compile the pipeline to build/darkroom.yaml for a Kubeflow cluster
 	@$(BIN)/darkroom compile
 
-images: setup  ## Build the container images with docker, podman or buildah (for options: python -m components.build_images --help)
+images: setup  ## Build the container images (for options: python -m components.build_images --help)
 	@$(BIN)/python -m components.build_images
 
 sbom: setup  ## Write what is in each image to build/sbom, as CycloneDX

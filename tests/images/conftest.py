@@ -11,68 +11,33 @@ import subprocess
 import sys
 import tarfile
 import threading
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import certifi
 import pytest
 
-ROOT = Path(__file__).parents[2]
-FOLDER = ROOT / "build" / "images"
-REPOSITORY = "registry.example.org/team"
-TAG = "under-test"
-TARGETS = ("data", "registry")
-SOURCE = "https://git.example.org/team/darkroom"
-# Debian 12 has Python 3.11; the rest of the base image is what Python's official images have, too.
+from tests.images.workshop import (
+    CERTIFICATE_MARK,
+    FOLDER,
+    MIRROR_MARK,
+    PASSWORD,
+    REPOSITORY,
+    ROOT,
+    SOURCE,
+    TAG,
+    TARGETS,
+    USER,
+    Images,
+    PackageIndex,
+    Workshop,
+    full_name,
+)
+
+# Debian 12 has Python 3.11.
 SUITE = "bookworm"
 PACKAGES = ("python3", "python3-venv")
-
-# Traces of the building machine, to look for in the images afterwards.
-USER, PASSWORD = "builder", "swordfish-in-the-index-address"
-CERTIFICATE_MARK = "# swordfish among the certificates"
-MIRROR_MARK = "# swordfish among the mirrors"
-
-
-@dataclass
-class Workshop:
-    """Runs buildah and the project's own tool on a storage of their own."""
-
-    environment: dict[str, str]
-
-    def buildah(self, *arguments: str) -> str:
-        done = subprocess.run(
-            ["buildah", *arguments], env=self.environment, capture_output=True, text=True, check=False, timeout=280
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
-
-    def run(self, container: str, *command: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-        """Run a command in a container as the image's user and with its environment."""
-        whole = ["buildah", "run", "--isolation", "chroot", *options, container, "--", *command]
-        return subprocess.run(whole, env=self.environment, capture_output=True, text=True, check=False, timeout=280)
-
-
-@dataclass
-class PackageIndex:
-    """An index on loopback that has no package and remembers who asked."""
-
-    address: str
-    credentials: set[str] = field(default_factory=set)
-
-
-@dataclass(frozen=True)
-class Images:
-    """The built images: what the tool printed, the archives, and a root file system of each, mounted."""
-
-    printed: str
-    archives: Mapping[str, Path]
-    containers: Mapping[str, str]
-    roots: Mapping[str, Path]
-
-    def site_packages(self, target: str) -> Path:
-        return self.roots[target] / "opt/darkroom/lib/python3.11/site-packages"
 
 
 @pytest.fixture(scope="session")
@@ -95,7 +60,7 @@ def base(workshop: Workshop) -> str:
     root = FOLDER / "base"
     shutil.rmtree(root, ignore_errors=True)
     command = ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, str(root)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=280)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     with tarfile.open(FOLDER / "base.tar", "w") as archive:
         archive.add(root, ".", filter=_without_leftovers)
@@ -159,7 +124,13 @@ def images(
         command += ["--target", target]
     settings = {"PIP_CERT": str(certificates), "PIP_EXTRA_INDEX_URL": package_index.address}
     done = subprocess.run(
-        command, cwd=ROOT, env=workshop.environment | settings, capture_output=True, text=True, check=False, timeout=800
+        command,
+        cwd=ROOT,
+        env=workshop.environment | settings,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=1500,
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     containers = {target: workshop.buildah("from", "--pull=never", full_name(target)) for target in TARGETS}
@@ -173,10 +144,7 @@ def images(
         workshop.buildah("umount", container)
         workshop.buildah("rm", container)
         workshop.buildah("rmi", full_name(target))
-
-
-def full_name(target: str) -> str:
-    return f"{REPOSITORY}/python-{target}:{TAG}"
+    shutil.rmtree(export)
 
 
 def _mirror(workshop: Workshop, base: str) -> str:

@@ -26,7 +26,8 @@ from darkroom.data.versions import make_repository
 from pipelines.config import RunConfig
 from pipelines.pipeline import compile_pipeline
 from pipelines.placement import IMAGES, step_name
-from tests.images.conftest import (
+from tests.images.launcher import SCRATCH, Artifact, Outputs, Task, artifact, on_disk
+from tests.images.workshop import (
     CERTIFICATE_MARK,
     MIRROR_MARK,
     PASSWORD,
@@ -40,9 +41,8 @@ from tests.images.conftest import (
     Workshop,
     full_name,
 )
-from tests.images.launcher import SCRATCH, Artifact, Outputs, Task, artifact, on_disk
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 COMMIT = "0123abc"
 EACH = pytest.mark.parametrize("target", TARGETS)
@@ -297,7 +297,7 @@ train(splits, CnnConfig(epochs=1), model, evaluation.parent / "history")
 evaluate(model, splits, evaluation, EvaluateCnnConfig())
 """
     command = [sys.executable, "-c", code, str(splits), str(model), str(evaluation)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
 
 
