@@ -62,13 +62,12 @@ ui: setup  ## Start MLflow's web page on this machine
 compile: setup  ## Compile the pipeline to build/darkroom.yaml for a Kubeflow cluster
 	@$(BIN)/darkroom compile
 
-<<<<<<< HEAD
 infra-check: setup  ## Hold every Kubernetes manifest against schemas, our rules and checkov
 	@$(BIN)/python -m infra.check
 
 install-kind: setup  ## Install KFP, MLflow and stores into the current cluster, which kind made: REPOSITORY=... TAG=...
 	@PATH="$(CURDIR)/$(BIN):$$PATH" infra/install kind "$(or $(REPOSITORY),darkroom)" "$(or $(TAG),$(shell git rev-parse HEAD))" --kubeflow
-=======
+
 images: setup  ## Build the container images (for options: python -m components.build_images --help)
 	@$(BIN)/python -m components.build_images
 
@@ -77,7 +76,6 @@ sbom: setup  ## Write what is in each image to build/sbom, as CycloneDX
 
 audit: setup  ## Look all locked packages up among the known vulnerabilities; fails where the service is out of reach
 	@$(BIN)/pip-audit --strict --disable-pip --require-hashes --progress-spinner off $(addprefix --requirement ,$(wildcard requirements/*.txt))
->>>>>>> images
 
 lock: setup  ## Resolve the requirements again, one locked set per image
 	@$(UV) pip compile $(LOCK) --extra data --extra train --extra registry --extra local --group dev pyproject.toml --output-file requirements/dev.txt
