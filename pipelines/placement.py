@@ -80,6 +80,8 @@ class ClusterPlacement:
         }
         for variable, value in environment.items():
             task.set_env_variable(variable, value)
+        # From the pod's label, not as a value: what stands in the package would be part of the cache key.
+        kubernetes.use_field_path_as_env(task, "DARKROOM_KFP_RUN_ID", "metadata.labels['pipeline/runid']")
         _ask_for_resources(task, pod)
         _choose_node(task, pod)
         _secure(task, pod)

@@ -164,6 +164,15 @@ def test_steps_learn_the_tracking_server_and_its_credentials_from_a_secret(
         }
 
 
+def test_steps_learn_the_pipeline_run_from_their_pod_so_that_no_cache_key_holds_it(
+    spec: dict[str, Any], pods: dict[str, Any]
+) -> None:
+    for name, pod in pods.items():
+        (found,) = pod["fieldPathAsEnv"]
+        assert found == {"name": "DARKROOM_KFP_RUN_ID", "fieldPath": "metadata.labels['pipeline/runid']"}
+        assert "DARKROOM_KFP_RUN_ID" not in variables(containers(spec)[name])
+
+
 def test_a_profile_of_ones_own_reaches_the_pods(own: tuple[dict[str, Any], dict[str, Any]]) -> None:
     spec, pods = own
     for name, pod in pods.items():
