@@ -143,8 +143,8 @@ def test_every_pod_meets_what_can_be_said_of_the_restricted_standard(pods: dict[
     for pod in pods.values():
         assert pod["securityContext"] == {"runAsNonRoot": True, "runAsUser": "1000", "runAsGroup": "1000"}
         assert pod.keys() <= {
-            *("activeDeadlineSeconds", "emptyDirMounts", "imagePullPolicy", "nodeAffinity", "podMetadata"),
-            *("secretAsEnv", "securityContext", "tolerations"),
+            *("activeDeadlineSeconds", "emptyDirMounts", "fieldPathAsEnv", "imagePullPolicy", "nodeAffinity"),
+            *("podMetadata", "secretAsEnv", "securityContext", "tolerations"),
         }
 
 
