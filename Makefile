@@ -13,7 +13,7 @@ export DO_NOT_TRACK := true
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data run smoke test test-slow lint format bench ablations ui compile lock clean
+.PHONY: help setup data run smoke test test-slow lint format bench ablations ui compile lock clean infra-check install-kind
 
 help:  ## Show this menu
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,12 @@ ui: setup  ## Start MLflow's web page on this machine
 
 compile: setup  ## Compile the pipeline to build/darkroom.yaml for a Kubeflow cluster
 	@$(BIN)/darkroom compile
+
+infra-check: setup  ## Hold every Kubernetes manifest against schemas, our rules and checkov
+	@$(BIN)/python -m infra.check
+
+install-kind: setup  ## Install KFP, MLflow and stores into the current cluster, which kind made: REPOSITORY=... TAG=...
+	@PATH="$(CURDIR)/$(BIN):$$PATH" infra/install kind "$(or $(REPOSITORY),darkroom)" "$(or $(TAG),$(shell git rev-parse HEAD))" --kubeflow
 
 lock: setup  ## Resolve the requirements again, one locked set per image
 	@$(UV) pip compile $(LOCK) --extra data --extra train --extra registry --extra local --group dev pyproject.toml --output-file requirements/dev.txt
