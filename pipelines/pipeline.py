@@ -29,11 +29,12 @@ CNN = DEFAULTS.cnn
 GAN = DEFAULTS.gan
 
 
-def define_pipeline(place: Place, branches: Collection[Branch] = BRANCHES) -> Any:
+def define_pipeline(place: Place, branches: Collection[Branch] = BRANCHES, *, scheduled_at: str = "") -> Any:
     """Define the pipeline.
 
     `place` says where and how each task runs: image, resources, environment. `branches` limits the pipeline to one of
-    its independent halves, which is how a local run carries on after the other half has failed.
+    its independent halves, which is how a local run carries on after the other half has failed. `scheduled_at` is the
+    tick of a schedule; only the steps that are never cached get it, so that no tick makes the others run again.
     """
 
     @dsl.pipeline(name=NAME, description="A versioned image dataset in; a gated and registered CNN and GAN out.")
@@ -102,6 +103,7 @@ def define_pipeline(place: Place, branches: Collection[Branch] = BRANCHES) -> An
                 splits=splits,
                 data_md5=md5,
                 seed=seed,
+                scheduled_at=scheduled_at,
                 gate=gate_options,
                 options=registration_options,
             )
@@ -132,6 +134,7 @@ def define_pipeline(place: Place, branches: Collection[Branch] = BRANCHES) -> An
                 splits=splits,
                 data_md5=md5,
                 seed=seed,
+                scheduled_at=scheduled_at,
                 gate=gate_options,
                 options=registration_options,
             )
@@ -149,7 +152,7 @@ def compile_pipeline(
     """
     output.parent.mkdir(parents=True, exist_ok=True)
     Compiler().compile(
-        define_pipeline(place),
+        define_pipeline(place, scheduled_at=dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER),
         str(output),
         pipeline_parameters={"data_md5": data_md5, **config.arguments()},
         kubernetes_manifest_options=manifest,

@@ -14,6 +14,7 @@ def register_model(
     splits: Input[Dataset],
     data_md5: str,
     seed: int,
+    scheduled_at: str,
     gate: dict,
     options: dict,
     decision: Output[Artifact],
@@ -21,7 +22,8 @@ def register_model(
 ) -> None:
     """Register a model version in MLflow and let the gate decide about its aliases.
 
-    A gate that says no is a result, not a failure: the version is kept with the reasons and gets no alias.
+    A gate that says no is a result, not a failure: the version is kept with the reasons and gets no alias. The same
+    data, parameters and code on the same tick of a schedule make one version, however often the step runs.
 
     Args:
         kind: cnn or gan.
@@ -30,6 +32,7 @@ def register_model(
         splits: The preprocessed splits, on which a champion of other data is measured again.
         data_md5: The dataset's DVC md5.
         seed: Seed of the run.
+        scheduled_at: The tick of the schedule that started the run, as KFP states it; empty on a laptop.
         gate: Fields of GateConfig that differ from their defaults.
         options: Fields of RegisterConfig that differ from their defaults.
         decision: JSON file with name, version, aliases, decision and reasons.
@@ -54,7 +57,7 @@ def register_model(
             GateConfig.parse(gate, where="gate"),
             config,
             run=running.run,
-            provenance={"data_md5": data_md5, "seed": str(seed), **provenance()},
+            provenance={"data_md5": data_md5, "seed": str(seed), "scheduled_at": scheduled_at, **provenance()},
         )
         write_json(Path(decision.path), result.as_dict())
         running.log_files(decision.path, "decision")

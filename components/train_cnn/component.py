@@ -33,12 +33,14 @@ def train_cnn(
         learning_rate: Peak learning rate.
         seed: Seed of initial weights, order and augmentation.
         options: Further fields of CnnConfig that differ from their defaults.
-        model: Folder with model.keras, which takes raw uint8 images.
+        model: Folder with model.keras, which takes raw uint8 images, and origin.json, what it comes from.
         history: Folder with accuracy and loss per epoch as JSON and as a plot.
         metrics: Final training and validation metrics.
     """
     from pathlib import Path
 
+    from darkroom.files import write_json
+    from darkroom.origin import ORIGIN_FILE
     from darkroom.steps import step
 
     with step("train_cnn", metrics) as running:
@@ -57,14 +59,16 @@ def train_cnn(
             seed=seed,
         )
         running.log_dataset(splits.path, data_md5)
+        origin = running.origin(config, splits.path, data_md5)
         result = train(
             Path(splits.path),
             config,
             Path(model.path),
             Path(history.path),
-            checkpoint=running.checkpoint(config, data_md5),
+            checkpoint=running.checkpoint(origin),
             on_epoch=running.on_epoch,
             on_batch=running.on_batch,
         )
+        write_json(Path(model.path) / ORIGIN_FILE, origin)
         running.log_files(history.path, "history")
         running.log_metrics(result.metrics)

@@ -31,12 +31,14 @@ def train_gan(
         discriminator_learning_rate: Adam's, for the discriminator.
         seed: Seed of initial weights, order and noise.
         options: Further fields of GanConfig that differ from their defaults.
-        model: Folder with generator.keras (averaged weights) and discriminator.keras.
+        model: Folder with generator.keras (averaged weights), discriminator.keras and origin.json, what they come from.
         history: Folder with the losses per epoch as JSON and as a plot, and a sample grid per epoch.
         metrics: Final losses.
     """
     from pathlib import Path
 
+    from darkroom.files import write_json
+    from darkroom.origin import ORIGIN_FILE
     from darkroom.steps import step
 
     with step("train_gan", metrics) as running:
@@ -54,14 +56,16 @@ def train_gan(
             seed=seed,
         )
         running.log_dataset(splits.path, data_md5)
+        origin = running.origin(config, splits.path, data_md5)
         result = train(
             Path(splits.path),
             config,
             Path(model.path),
             Path(history.path),
-            checkpoint=running.checkpoint(config, data_md5),
+            checkpoint=running.checkpoint(origin),
             on_epoch=running.on_epoch,
             on_batch=running.on_batch,
         )
+        write_json(Path(model.path) / ORIGIN_FILE, origin)
         running.log_files(history.path, "history")
         running.log_metrics(result.metrics)

@@ -11,7 +11,6 @@ it; on a cluster it is where a volume is mounted.
 """
 
 import gc
-import hashlib
 import json
 import logging
 import os
@@ -31,6 +30,7 @@ from darkroom.data.metadata import read_info
 from darkroom.errors import message_for_user
 from darkroom.files import write_json
 from darkroom.memory import peak_rss_mb
+from darkroom.origin import describe_origin, digest_of
 
 logger = logging.getLogger("darkroom")
 
@@ -90,18 +90,25 @@ class Step:
         gc.enable()
         return config
 
-    def checkpoint(self, config: StepConfig, data_md5: str) -> Path | None:
+    def origin(self, config: StepConfig, splits: str | Path, data_md5: str) -> dict[str, Any]:
+        """What the model that this step trains comes from: configuration, images, data version and code.
+
+        Raises:
+            DataError: the splits are not whole.
+        """
+        code = os.environ.get("DARKROOM_CODE_DIGEST") or provenance()["git_commit"]
+        parameters = config.model_dump(mode="json")
+        return describe_origin(self.name, parameters, Path(splits), data_md5=data_md5, code=code)
+
+    def checkpoint(self, origin: Mapping[str, Any]) -> Path | None:
         """The file that keeps a training run's state; None where no folder outlives this process.
 
-        Its name holds a digest of all that the outcome depends on, configuration, data and code, so that only the
-        same training finds it again.
+        Its name holds a digest of the model's origin, so that only the same training finds it again.
         """
         folder = os.environ.get(CHECKPOINTS_VARIABLE)
         if not folder:
             return None
-        code = os.environ.get("DARKROOM_CODE_DIGEST") or provenance()["git_commit"]
-        content = json.dumps([self.name, config.model_dump(), data_md5, code], sort_keys=True)
-        path = Path(folder, f"{self.name}-{hashlib.sha256(content.encode()).hexdigest()[:16]}.npz")
+        path = Path(folder, f"{self.name}-{digest_of(origin)[:16]}.npz")
         if path.is_file():
             self.warn(f"an interrupted training is continued, from {path}")
         return path
@@ -200,14 +207,15 @@ class Events:
 def provenance() -> dict[str, str]:
     """Which code this process runs: the git commit and the image, as the pipeline or the image states them.
 
-    Where the run's seed is stated too, steps that draw no random numbers carry it as well.
+    Where the run's seed is stated too, steps that draw no random numbers carry it as well; on a cluster, the id of the
+    pipeline run.
     """
     stated = {
         "git_commit": os.environ.get("DARKROOM_GIT_COMMIT", "unknown"),
         "image": os.environ.get("DARKROOM_IMAGE", "unknown"),
     }
-    seed = os.environ.get("DARKROOM_SEED")
-    return stated if seed is None else {**stated, "seed": seed}
+    where_known = {"seed": "DARKROOM_SEED", "kfp_run_id": "DARKROOM_KFP_RUN_ID"}
+    return stated | {name: os.environ[variable] for name, variable in where_known.items() if os.environ.get(variable)}
 
 
 def _log_to_own_file(name: str) -> None:

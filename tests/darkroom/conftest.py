@@ -2,13 +2,11 @@
 
 import contextlib
 import os
-import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +16,8 @@ from sklearn.datasets import load_digits
 
 from darkroom import tracking
 from darkroom.data.metadata import DatasetInfo, SplitFiles, write_info
+
+from ..servers import free_port, running, wait_until_healthy
 
 TINY_SIZES = {"train": 600, "validation": 100, "test": 200}
 
@@ -97,15 +97,10 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     settings = Path(__file__).parents[2] / "mlflow" / "settings.env"
     folder = tmp_path_factory.mktemp("mlflow-server")
     command = [sys.executable, "-m", "mlflow", "--env-file", str(settings), "server", "--port", str(port)]
-    with (folder / "server.log").open("wb") as log:
-        server = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True)
-    try:
-        address = f"http://127.0.0.1:{port}"
+    address = f"http://127.0.0.1:{port}"
+    with running(command, folder) as server:
         wait_until_healthy(address, server, seconds=120)
         yield address
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(timeout=20)
 
 
 @pytest.fixture
@@ -139,11 +134,13 @@ class Gateway:
     """Forwards connections to a port of this machine until it is told to fail.
 
     `refuse_containing` breaks connections on which a request contains these bytes; `mode` is forward, refuse (every
-    connection is broken) or hang (connections are accepted and never answered).
+    connection is broken) or hang (connections are accepted and never answered). Requests are held back for `delay`
+    seconds.
     """
 
     def __init__(self, port: int) -> None:
         self.mode = "forward"
+        self.delay = 0.0
         self.refuse_containing: bytes | None = None
         self._target = port
         self._open: list[socket.socket] = []
@@ -185,6 +182,8 @@ class Gateway:
             while data := source.recv(1 << 16):
                 if requests and self.refuse_containing is not None and self.refuse_containing in data:
                     break
+                if requests:
+                    time.sleep(self.delay)
                 sink.sendall(data)
         hang_up(source)
         hang_up(sink)
@@ -194,22 +193,3 @@ def hang_up(end: socket.socket) -> None:
     with contextlib.suppress(OSError):
         end.shutdown(socket.SHUT_RDWR)
     end.close()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_until_healthy(address: str, server: subprocess.Popen[bytes], seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        assert server.poll() is None, "the MLflow server ended; see server.log in the test's folder"
-        try:
-            urllib.request.urlopen(f"{address}/health", timeout=5).close()  # noqa: S310 # loopback
-        except OSError:
-            time.sleep(0.2)
-        else:
-            return
-    pytest.fail(f"no MLflow server at {address} within {seconds} s")

@@ -1,5 +1,5 @@
-import dataclasses
 import json
+import os
 import re
 import shutil
 import time
@@ -7,90 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from darkroom import tracking
-from darkroom.data.splits import hash_test_split, read_split
 from darkroom.errors import ConfigError, DataError, RegistryError
-from darkroom.files import sha256_of
 from darkroom.gate import Decision, GateConfig
-from darkroom.registry import NETWORK_FILES, Kind, RegisterConfig, Registration, Store, comparison, register, rollback
-from darkroom.registry.store import JOURNAL_PREFIX
+from darkroom.registry import Kind, RegisterConfig, Store, comparison, rollback
 from darkroom.tracking import TrackingSettings, TrackingWarning
 
+from .race import check_round, of_round, race
+from .shop import Shop
+
 STRICT = GateConfig(cnn_min_accuracy=0.999, gan_min_class_agreement=0.999)
-# 200 test images cannot show equality within half a percent.
-LENIENT = GateConfig(max_accuracy_drop=0.05)
-
-
-@dataclasses.dataclass
-class Shop:
-    """Makes models with chosen results, and registers them under a name of the test's own."""
-
-    settings: TrackingSettings
-    splits: Path
-    networks: Path
-    folder: Path
-    suffix: str
-    made: int = 0
-
-    def name(self, kind: Kind = "cnn") -> str:
-        return f"tiny-digits-{kind}{self.suffix}"
-
-    def make(
-        self,
-        kind: Kind = "cnn",
-        *,
-        accuracy: float = 0.95,
-        distance: float = 10.0,
-        test_sha256: str | None = None,
-        **rests_on: Any,
-    ) -> Path:
-        """A new folder with a network of its own bytes and an evaluation."""
-        self.made += 1
-        folder = self.folder / f"model-{self.made}"
-        folder.mkdir()
-        network = folder / NETWORK_FILES[kind]
-        # A comment at the end of a zip archive changes its hash and nothing else.
-        network.write_bytes(append_comment((self.networks / network.name).read_bytes(), f"{self.made}".encode()))
-        labels = read_split(self.splits, "test").labels
-        wrong = np.arange(len(labels)) >= round(accuracy * len(labels))
-        probabilities = np.full((len(labels), 10), 0.01, dtype=np.float32)
-        probabilities[np.arange(len(labels)), (labels + wrong) % 10] = 0.91
-        np.savez(folder / "predictions.npz", probabilities=probabilities, labels=labels)
-        figures = {"accuracy": accuracy, "macro_f1": accuracy, "lowest_recall": 0.7, "ece": 0.02}
-        figures |= {"class_agreement": accuracy, "frechet_distance": distance}
-        (folder / "metrics.json").write_text(json.dumps(figures))
-        basis = {"test_sha256": test_sha256 or hash_test_split(self.splits), "model_sha256": sha256_of(network)}
-        (folder / "evaluation.json").write_text(json.dumps(basis | rests_on))
-        return folder
-
-    def register(
-        self, folder: Path, kind: Kind = "cnn", gate: GateConfig = LENIENT, md5: str = "1" * 32
-    ) -> Registration:
-        tags = {"data_md5": md5, "darkroom.git_commit": "c0ffee", "image": "local", "seed": "1"}
-        config = RegisterConfig(name_suffix=self.suffix)
-        with tracking.step_run(f"register_model_{kind}", self.settings, parameters={}, tags={}) as run:
-            return register(kind, folder, folder, self.splits, gate, config, run=run, provenance=tags)
-
-    @property
-    def client(self) -> Any:
-        return tracking.connect(self.settings.tracking_uri)
-
-    def aliases(self, kind: Kind = "cnn") -> dict[str, int]:
-        aliases = self.client.get_registered_model(self.name(kind)).aliases
-        return {alias: int(version) for alias, version in aliases.items()}
-
-    def journal(self, kind: Kind = "cnn") -> list[tuple[str, int]]:
-        tags = sorted(self.client.get_registered_model(self.name(kind)).tags.items())
-        entries = [json.loads(text) for key, text in tags if key.startswith(JOURNAL_PREFIX)]
-        return [(entry["event"], entry.get("version")) for entry in entries]
-
-
-def append_comment(archive: bytes, comment: bytes) -> bytes:
-    assert archive[-2:] == b"\0\0"
-    return archive[:-2] + len(comment).to_bytes(2, "little") + comment
 
 
 @pytest.fixture
@@ -143,6 +70,46 @@ def test_the_same_model_is_registered_once(shop: Shop) -> None:
     assert (again.version, again.decision, again.created) == (1, "promoted", False)
     assert again.aliases == ["challenger", "champion"]
     assert len(shop.client.search_model_versions(f"name = '{shop.name()}'")) == 1
+    assert shop.journal() == [("promoted", 1)]
+
+
+@pytest.mark.parametrize("tick", [{"scheduled_at": "2026-03-01T02:00:00Z"}, {"kfp_run_id": "7d1c"}])
+def test_other_bits_of_the_same_work_on_the_same_tick_are_registered_once(shop: Shop, tick: dict[str, str]) -> None:
+    first = shop.register(shop.make(origin="o", accuracy=0.95), **tick)
+    # The figures that count are those of the model that is registered, not those of the one that is thrown away.
+    again = shop.register(shop.make(origin="o", accuracy=0.10), **tick)
+    assert (again.version, again.decision, again.created) == (1, "promoted", False)
+    assert first.reasons[0] == again.reasons[0]
+    assert len(shop.client.search_model_versions(f"name = '{shop.name()}'")) == 1
+    assert shop.journal() == [("promoted", 1)]
+
+
+def test_other_work_or_another_tick_is_another_version(shop: Shop) -> None:
+    first, second = {"scheduled_at": "2026-03-01T02:00:00Z"}, {"scheduled_at": "2026-03-02T02:00:00Z"}
+    assert shop.register(shop.make(origin="o"), **first).version == 1
+    assert shop.register(shop.make(origin="other parameters"), **first).version == 2
+    assert shop.register(shop.make(origin="o"), **second).version == 3
+    # Without a schedule and a pipeline run, on a laptop, the model's hash alone decides.
+    assert shop.register(shop.make(origin="o")).version == 4
+
+
+def test_two_processes_that_register_the_same_work_at_once_make_one_version(shop: Shop, mlflow_server: str) -> None:
+    shop.settings = TrackingSettings(mlflow_server, experiment=shop.suffix)
+    for number, results in enumerate(race(shop, processes=2, rounds=3, environment=os.environ)):
+        check_round(of_round(shop, number), results)
+
+
+def test_a_version_whose_maker_died_before_deciding_is_decided_by_the_next(shop: Shop) -> None:
+    folder = shop.make(origin="o")
+    shop.register(folder, scheduled_at="2026-03-01T02:00:00Z")
+    client = shop.client
+    client.delete_registered_model_alias(shop.name(), "champion")
+    client.delete_registered_model_alias(shop.name(), "challenger")
+    client.delete_model_version_tag(shop.name(), "1", "darkroom.decision")
+    for key in client.get_registered_model(shop.name()).tags:
+        client.delete_registered_model_tag(shop.name(), key)
+    result = shop.register(shop.make(origin="o", accuracy=0.1), scheduled_at="2026-03-01T02:00:00Z")
+    assert (result.version, result.decision, result.created) == (1, "promoted", False)
     assert shop.journal() == [("promoted", 1)]
 
 
@@ -321,7 +288,7 @@ def test_evaluation_of_another_model_is_refused(shop: Shop) -> None:
         shop.register(folder)
 
 
-@pytest.mark.parametrize("file", ["model.keras", "metrics.json", "evaluation.json", "predictions.npz"])
+@pytest.mark.parametrize("file", ["model.keras", "origin.json", "metrics.json", "evaluation.json", "predictions.npz"])
 def test_a_missing_file_is_named_and_nothing_is_registered(shop: Shop, file: str) -> None:
     folder = shop.make()
     (folder / file).unlink()

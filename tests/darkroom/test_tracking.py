@@ -1,6 +1,5 @@
 import dataclasses
 import math
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -111,23 +110,6 @@ def test_tracking_that_is_off_records_nothing_and_costs_nothing(tmp_path: Path) 
         record_everything(run, tmp_path)
     assert run.run_id is None
     assert list(tmp_path.iterdir()) == []
-
-
-def test_kubeflows_run_is_resumed_exactly_once(mlflow_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = TrackingSettings(mlflow_server, experiment="kubeflow")
-    run_id = tracking.open_parent(settings, "made-by-kfp", experiment="kubeflow", parameters={}, tags={})
-    assert run_id is not None
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
-    monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
-    for epochs in (2, 2):
-        with tracking.step_run("train", tracking.settings(os.environ), parameters={"epochs": epochs}, tags={}) as run:
-            run.log_metrics({"accuracy": 0.9})
-        assert run.run_id == run_id
-    found = runs_of(settings)
-    assert list(found) == ["made-by-kfp"]
-    assert found["made-by-kfp"].info.status == "FINISHED"
-    assert found["made-by-kfp"].data.params == {"cfg.epochs": "2"}
-    assert os.environ["MLFLOW_RUN_ID"] == run_id
 
 
 def record_everything(run: tracking.StepRun, folder: Path) -> None:

@@ -2,8 +2,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -25,10 +26,14 @@ SMALL = (
 
 
 class Checkout:
-    """A git repository with the digits pinned in it, and the command line run inside of it as a person would."""
+    """A git repository with the digits pinned in it, and the command line run inside of it as a person would.
 
-    def __init__(self, root: Path) -> None:
+    `variables` are what the person has set; nothing else of MLflow's or Darkroom's is in the environment.
+    """
+
+    def __init__(self, root: Path, variables: Mapping[str, str] = MappingProxyType({})) -> None:
         self.root = root
+        self.variables = variables
 
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "pipelines.cli", *arguments]
@@ -36,7 +41,7 @@ class Checkout:
     @property
     def environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "DARKROOM_"))}
-        return {**kept, "COLUMNS": "120"}
+        return {**kept, "COLUMNS": "120", **self.variables}
 
     def darkroom(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

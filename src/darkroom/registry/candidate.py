@@ -12,6 +12,7 @@ from darkroom.data.splits import Split, read_split
 from darkroom.errors import DataError
 from darkroom.files import sha256_of
 from darkroom.gate import Predictions
+from darkroom.origin import ORIGIN_FILE, digest_of
 from darkroom.registry.package import NETWORK_FILES, Kind
 
 
@@ -29,6 +30,21 @@ class Candidate:
     identity: dict[str, str]
     tags: dict[str, str]
 
+    @property
+    def same_work(self) -> list[dict[str, str]]:
+        """Sets of tags by which a version of the same work is known: all of one of them.
+
+        Either the model has the same bits; or it has the same origin and was made by the same pipeline run, or by one
+        for the same tick of a schedule. Kubeflow may start a tick twice, and on a GPU the bits differ then.
+        """
+        origin = self.tags["darkroom.origin"]
+        of_one_tick = [
+            {"darkroom.origin": origin, key: self.tags[key]}
+            for key in ("darkroom.kfp_run_id", "darkroom.scheduled_at")
+            if self.tags.get(key)
+        ]
+        return [self.identity, *of_one_tick]
+
 
 def read_candidate(kind: Kind, model: Path, evaluation: Path, splits: Path, provenance: Mapping[str, str]) -> Candidate:
     """Read what `register` was given.
@@ -44,7 +60,7 @@ def read_candidate(kind: Kind, model: Path, evaluation: Path, splits: Path, prov
         raise DataError(f"{evaluation / 'evaluation.json'}: lacks test_sha256, the hash of the test split")
     if rests_on.get("model_sha256") != sha256_of(network):
         raise DataError(f"{evaluation / 'evaluation.json'}: its model_sha256 is not that of {network}")
-    tags = {f"darkroom.{key.removeprefix('darkroom.')}": value for key, value in provenance.items()}
+    tags = {f"darkroom.{key.removeprefix('darkroom.')}": value for key, value in provenance.items() if value}
     identity = {
         "darkroom.model_sha256": sha256_of(network),
         "darkroom.test_sha256": str(rests_on["test_sha256"]),
@@ -62,7 +78,7 @@ def read_candidate(kind: Kind, model: Path, evaluation: Path, splits: Path, prov
         test=test,
         splits=splits,
         identity=identity,
-        tags=tags | identity,
+        tags=tags | identity | {"darkroom.origin": digest_of(read_json(model / ORIGIN_FILE))},
     )
 
 

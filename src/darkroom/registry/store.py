@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -57,18 +57,6 @@ class Store:
         """Open the client; a server that does not answer shows here."""
         self.client = tracking.connect(self.settings.tracking_uri)
 
-    def exists(self) -> bool:
-        """Whether the model has a name in the registry yet."""
-        from mlflow.exceptions import MlflowException
-
-        try:
-            self.client.get_registered_model(self.name)
-        except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return False
-            raise
-        return True
-
     def read(self) -> RegisteredModel:
         """The model's aliases and journal, without what was withdrawn."""
         found = self.client.get_registered_model(self.name)
@@ -77,11 +65,42 @@ class Store:
         journal = [entry for key, entry in entries.items() if entry["event"] != "withdrawn" and key not in withdrawn]
         return RegisteredModel(self.name, {alias: int(version) for alias, version in found.aliases.items()}, journal)
 
-    def find(self, identity: Mapping[str, str]) -> int | None:
-        """The newest version with these tags, if there is one."""
-        wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in identity.items())
-        found = self.client.search_model_versions(f"name = '{self.name}' and {wanted}")
-        return max((int(item.version) for item in found), default=None)
+    def create(self) -> bool:
+        """Give the model a name in the registry; False when it has one."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self.client.create_registered_model(self.name)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_ALREADY_EXISTS":
+                return False
+            raise
+        return True
+
+    def delete_if_empty(self) -> None:
+        """Take the model's name away, unless somebody has registered a version meanwhile."""
+        if not self.client.search_model_versions(f"name = '{self.name}'", max_results=1):
+            self.client.delete_registered_model(self.name)
+
+    def find(self, alternatives: Iterable[Mapping[str, str]]) -> int | None:
+        """The first version that has all tags of one of the alternatives, if there is one."""
+        found: list[int] = []
+        for tags in alternatives:
+            wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+            versions = self.client.search_model_versions(f"name = '{self.name}' and {wanted}")
+            found += (int(item.version) for item in versions)
+        return min(found, default=None)
+
+    def get(self, version: int) -> Any | None:
+        """A version as MLflow has it; None when it is gone."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self.client.get_model_version(self.name, str(version))
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return None
+            raise
 
     def tags(self, version: int) -> dict[str, str]:
         """A version's tags."""

@@ -1,10 +1,10 @@
 """All or nothing, over calls to a server that knows no transactions: what was done is taken back, last first."""
 
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from darkroom.errors import DarkroomError, RegistryError
+from darkroom.tracking import in_words
 
 Undo = Callable[[], object]
 
@@ -20,30 +20,17 @@ def all_or_nothing(what: str) -> Iterator[list[Undo]]:
     try:
         yield undo
     except BaseException as error:
-        left = _take_back(undo)
+        left = take_back(undo)
         if isinstance(error, DarkroomError) or not isinstance(error, Exception):
             raise
-        raise RegistryError(f"{what}: {_in_words(error)}{left}") from error
+        raise RegistryError(f"{what}: {in_words(error)}{left}") from error
 
 
-def _take_back(undo: list[Undo]) -> str:
+def take_back(undo: list[Undo]) -> str:
     """Run the actions, last first. What is left when one fails, in words: a dead server is not asked again."""
     for action in reversed(undo):
         try:
             action()
         except Exception as error:
-            return f" (cleaning up failed as well: {_in_words(error)}; registering again completes what is left)"
+            return f" (cleaning up failed as well: {in_words(error)}; registering again completes what is left)"
     return ""
-
-
-def _in_words(error: BaseException) -> str:
-    """One line for a failure of MLflow, of its connection or of its artifact store."""
-    from urllib3.exceptions import ProtocolError
-
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ConnectionError | ProtocolError | TimeoutError | socket.gaierror):
-            return "the server does not answer"
-        cause = cause.__cause__ or cause.__context__
-    first_line = str(error).strip().partition("\n")[0]
-    return first_line or type(error).__name__

@@ -12,6 +12,7 @@ nothing to take `MLFLOW_RUN_ID` from, nor a stray run to open.
 
 from darkroom.tracking.courier import TrackingWarning, connect
 from darkroom.tracking.environment import ARTIFACTS_NAME, DATABASE_NAME, TrackingSettings, settings
+from darkroom.tracking.failures import in_words
 from darkroom.tracking.runs import (
     RunStatus,
     StepRun,
@@ -32,6 +33,7 @@ __all__ = [
     "close_parent",
     "connect",
     "experiment_id",
+    "in_words",
     "log_cached_step",
     "open_parent",
     "settings",

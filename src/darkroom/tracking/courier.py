@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from darkroom.tracking.environment import TrackingSettings
+from darkroom.tracking.failures import in_words
 
 _PROCESS_DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -56,7 +57,7 @@ class Courier:
         self.patience = settings.patience
         self.settings = settings
         self._requests: queue.SimpleQueue[tuple[Callable[[Any], Any], Future[Any]] | None] = queue.SimpleQueue()
-        self._gave_up = not settings.enabled
+        self.gave_up = not settings.enabled
         if settings.enabled:
             import_mlflow()  # here, so that the time it takes is not held against the server
             # A daemon: a request that hangs must not keep the process of a finished step alive.
@@ -65,14 +66,14 @@ class Courier:
     def send(self, request: Callable[[Any], _T]) -> Future[_T]:
         """Queue a request, which gets the client."""
         answer: Future[_T] = Future()
-        if not self._gave_up:
+        if not self.gave_up:
             self._requests.put((request, answer))
         return answer
 
     def ask(self, request: Callable[[Any], _T]) -> _T | None:
         """Queue a request and wait for its answer; None, and a warning, when there is none within the patience left."""
         answer = self.send(request)
-        if self._gave_up:
+        if self.gave_up:
             return None
         start = time.monotonic()
         try:
@@ -80,7 +81,7 @@ class Courier:
         except TimeoutError:
             self._give_up(f"no answer within {self.settings.patience:g} s")
         except Exception as failure:  # whatever MLflow, its database or its artifact store raise
-            self._give_up(f"{type(failure).__name__}: {str(failure).partition(chr(10))[0]}")
+            self._give_up(in_words(failure))
         finally:
             self.patience = max(0.0, self.patience - (time.monotonic() - start))
         return None
@@ -91,7 +92,7 @@ class Courier:
         self._requests.put(None)
 
     def _give_up(self, why: str) -> None:
-        self._gave_up = True
+        self.gave_up = True
         message = f"MLflow at {self.settings.tracking_uri}: {why}. Nothing more of this run is recorded there."
         warnings.warn(message, TrackingWarning, stacklevel=2)
 

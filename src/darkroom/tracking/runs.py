@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from darkroom.tracking.courier import Courier, TrackingWarning
 from darkroom.tracking.environment import TrackingSettings
+from darkroom.tracking.parents import PARENT_TAG, STEP_TAG, find_or_open_parent, leave_parent
 
 RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
 Metrics = Mapping[str, float]
@@ -61,9 +62,18 @@ class StepRun:
         """Set tags of the run."""
         self._send(lambda client, run: _log_values(client, run, tags=_tags(tags)))
 
-    def _log_parameters(self, parameters: Mapping[str, Any]) -> None:
+    def _log_parameters(self, parameters: Mapping[str, Any], recorded: Mapping[str, str]) -> None:
+        """Record parameters. What an earlier attempt `recorded` cannot be changed: a warning names what differs now."""
         values = {name: str(value) for name, value in _flatten(parameters, "cfg").items()}
-        self._send(lambda client, run: _log_values(client, run, parameters=values))
+        changed = [
+            f"{name} = {value} (recorded: {recorded[name]})"
+            for name, value in values.items()
+            if recorded.get(name, value) != value
+        ]
+        if changed:
+            _warn(f"parameters differ from those of an earlier attempt, which stay: {', '.join(changed)}")
+        new = {name: value for name, value in values.items() if name not in recorded}
+        self._send(lambda client, run: _log_values(client, run, parameters=new))
 
     def _log_numbers(self, metrics: Metrics, step: int) -> None:
         numbers, now = _finite(metrics), _milliseconds()
@@ -88,10 +98,20 @@ def step_run(
     FINISHED, FAILED when the body raises, KILLED when it is interrupted.
     """
     courier = Courier(settings)
-    run = StepRun(courier, courier.ask(lambda client: _open_step_run(client, step, settings, _tags(tags))))
+
+    def open_run(client: Any) -> tuple[str, dict[str, str]]:
+        opened = _open_step_run(client, step, settings, _tags(tags))
+        if courier.gave_up and settings.run_id is None:
+            # The answer comes too late: nobody will write to this run or close it.
+            client.delete_run(opened.info.run_id)
+            _leave_parent(client, settings, opened.info.run_id)
+        return str(opened.info.run_id), dict(opened.data.params)
+
+    run_id, recorded = courier.ask(open_run) or (None, {})
+    run = StepRun(courier, run_id)
     status: RunStatus = "FINISHED"
     try:
-        run._log_parameters(parameters)
+        run._log_parameters(parameters, recorded)
         yield run
     except KeyboardInterrupt:
         status = "KILLED"
@@ -102,6 +122,7 @@ def step_run(
         raise
     finally:
         run._terminate(status)
+        run._send(lambda client, run_id: _leave_parent(client, settings, run_id))
         courier.close()
 
 
@@ -124,7 +145,7 @@ def open_parent(
 
     courier = Courier(settings)
     run = StepRun(courier, courier.ask(create))
-    run._log_parameters(parameters)
+    run._log_parameters(parameters, {})
     courier.close()
     return run.run_id
 
@@ -155,7 +176,7 @@ def log_cached_step(
         original = client.get_run(original_run_id).data
         kept = {key: value for key, value in original.tags.items() if not key.startswith("mlflow.")}
         cached = {"darkroom.cached": "true", "darkroom.cached_from": original_run_id}
-        run_id = _create_nested_run(client, step, parent, _tags(kept | cached))
+        run_id = str(_create_nested_run(client, step, parent, _tags(kept | cached)).info.run_id)
         _log_values(client, run_id, parameters=original.params, metrics=original.metrics, timestamp=_milliseconds())
         client.set_terminated(run_id, "FINISHED")
         return run_id
@@ -182,22 +203,29 @@ def experiment_id(client: Any, name: str, artifact_root: Path | None) -> str:
     return str(found.experiment_id)
 
 
-def _open_step_run(client: Any, step: str, settings: TrackingSettings, tags: Mapping[str, str]) -> str:
-    tags = {**tags, "darkroom.step": step}
+def _open_step_run(client: Any, step: str, settings: TrackingSettings, tags: Mapping[str, str]) -> Any:
+    tags = {**tags, STEP_TAG: step}
     if settings.run_id is not None:
         client.update_run(settings.run_id, status="RUNNING")
         _log_values(client, settings.run_id, tags=tags)
-        return settings.run_id
+        return client.get_run(settings.run_id)
     if settings.parent_run_id is not None:
         return _create_nested_run(client, step, settings.parent_run_id, tags)
     identifier = experiment_id(client, settings.experiment, settings.artifact_root)
-    return str(client.create_run(identifier, run_name=step, tags=tags).info.run_id)
+    if settings.pipeline_run is not None:
+        parent = find_or_open_parent(client, identifier, settings.pipeline_run, tags)
+        return _create_nested_run(client, step, parent, tags)
+    return client.create_run(identifier, run_name=step, tags=tags)
 
 
-def _create_nested_run(client: Any, step: str, parent_run_id: str, tags: Mapping[str, str]) -> str:
+def _leave_parent(client: Any, settings: TrackingSettings, run_id: str) -> None:
+    if settings.run_id is None and settings.parent_run_id is None and settings.pipeline_run is not None:
+        leave_parent(client, settings.pipeline_run, run_id)
+
+
+def _create_nested_run(client: Any, step: str, parent_run_id: str, tags: Mapping[str, str]) -> Any:
     parent = client.get_run(parent_run_id)
-    nested = {**tags, "mlflow.parentRunId": parent_run_id}
-    return str(client.create_run(parent.info.experiment_id, run_name=step, tags=nested).info.run_id)
+    return client.create_run(parent.info.experiment_id, run_name=step, tags={**tags, PARENT_TAG: parent_run_id})
 
 
 def _log_values(
@@ -239,8 +267,12 @@ def _finite(metrics: Metrics) -> dict[str, float]:
     lost = {name: value for name, value in metrics.items() if not math.isfinite(value)}
     if lost:
         named = ", ".join(f"{name} = {value}" for name, value in lost.items())
-        warnings.warn(f"not recorded in MLflow, not a finite number: {named}", TrackingWarning, stacklevel=4)
+        _warn(f"not recorded in MLflow, not a finite number: {named}")
     return {name: float(value) for name, value in metrics.items() if name not in lost}
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, TrackingWarning, stacklevel=5)
 
 
 def _milliseconds() -> int:
