@@ -13,7 +13,11 @@ export DO_NOT_TRACK := true
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
+<<<<<<< HEAD
 .PHONY: help setup data run smoke test test-slow lint format bench ablations ui compile lock clean infra-check install-kind
+=======
+.PHONY: help setup data run smoke test test-slow lint format bench ablations ui compile images sbom audit lock clean
+>>>>>>> images
 
 help:  ## Show this menu
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,17 +66,29 @@ ui: setup  ## Start MLflow's web page on this machine
 compile: setup  ## Compile the pipeline to build/darkroom.yaml for a Kubeflow cluster
 	@$(BIN)/darkroom compile
 
+<<<<<<< HEAD
 infra-check: setup  ## Hold every Kubernetes manifest against schemas, our rules and checkov
 	@$(BIN)/python -m infra.check
 
 install-kind: setup  ## Install KFP, MLflow and stores into the current cluster, which kind made: REPOSITORY=... TAG=...
 	@PATH="$(CURDIR)/$(BIN):$$PATH" infra/install kind "$(or $(REPOSITORY),darkroom)" "$(or $(TAG),$(shell git rev-parse HEAD))" --kubeflow
+=======
+images: setup  ## Build the container images (for options: python -m components.build_images --help)
+	@$(BIN)/python -m components.build_images
+
+sbom: setup  ## Write what is in each image to build/sbom, as CycloneDX
+	@$(BIN)/python -m components.sbom
+
+audit: setup  ## Look all locked packages up among the known vulnerabilities; fails where the service is out of reach
+	@$(BIN)/pip-audit --strict --disable-pip --require-hashes --progress-spinner off $(addprefix --requirement ,$(wildcard requirements/*.txt))
+>>>>>>> images
 
 lock: setup  ## Resolve the requirements again, one locked set per image
 	@$(UV) pip compile $(LOCK) --extra data --extra train --extra registry --extra local --group dev pyproject.toml --output-file requirements/dev.txt
 	@for image in data train train-gpu registry; do $(UV) pip compile $(LOCK) --extra $$image --constraint requirements/dev.txt pyproject.toml --output-file requirements/$$image.txt || exit 1; done
 	@$(UV) pip compile $(LOCK) --group mlflow-server --constraint requirements/dev.txt --output-file requirements/mlflow-server.txt
 	@grep '^uv==' requirements/dev.txt | cut -d' ' -f1 | $(UV) pip compile $(LOCK) - --output-file requirements/uv.txt
+	@grep -E '^(hatchling|setuptools)==' requirements/dev.txt | cut -d' ' -f1 | $(UV) pip compile $(LOCK) --constraint requirements/dev.txt - --output-file requirements/build.txt
 
 LOCK := --quiet --universal --generate-hashes --no-annotate --custom-compile-command "make lock"
 

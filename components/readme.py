@@ -10,9 +10,14 @@ FOLDER = Path(__file__).parent
 STEPS = sorted(path.parent.name for path in FOLDER.glob("*/component.py"))
 
 
+def load_component(step: str) -> Any:
+    """The KFP component of one step."""
+    return importlib.import_module(f"components.{step}.component").__dict__[step]
+
+
 def readme(step: str) -> str:
     """The README of one component: what it does, its image, its inputs and its outputs."""
-    component: Any = importlib.import_module(f"components.{step}.component").__dict__[step]
+    component = load_component(step)
     spec: ComponentSpec = component.component_spec
     text = component.python_func.__doc__.strip()
     summary = text.partition("\n    Args:")[0]
