@@ -13,11 +13,8 @@ export DO_NOT_TRACK := true
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-<<<<<<< HEAD
-.PHONY: help setup data run smoke test test-slow lint format bench ablations ui compile lock clean infra-check install-kind
-=======
 .PHONY: help setup data run smoke test test-slow lint format bench ablations ui compile images sbom audit lock clean
->>>>>>> images
+.PHONY: infra-check files-check install-kind e2e
 
 help:  ## Show this menu
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,13 +63,19 @@ ui: setup  ## Start MLflow's web page on this machine
 compile: setup  ## Compile the pipeline to build/darkroom.yaml for a Kubeflow cluster
 	@$(BIN)/darkroom compile
 
-<<<<<<< HEAD
 infra-check: setup  ## Hold every Kubernetes manifest against schemas, our rules and checkov
 	@$(BIN)/python -m infra.check
 
 install-kind: setup  ## Install KFP, MLflow and stores into the current cluster, which kind made: REPOSITORY=... TAG=...
 	@PATH="$(CURDIR)/$(BIN):$$PATH" infra/install kind "$(or $(REPOSITORY),darkroom)" "$(or $(TAG),$(shell git rev-parse HEAD))" --kubeflow
-=======
+
+e2e: setup  ## Prove an installation on the cluster of KUBECONFIG: IMAGES=... TAG=... PULL_POLICY=... E2E="--simulate-gpu"
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.e2e --images "$(or $(IMAGES),darkroom)" --tag "$(or $(TAG),$(shell git rev-parse HEAD))" --pull-policy "$(or $(PULL_POLICY),IfNotPresent)" $(E2E)
+
+files-check: setup  ## Hold workflows and Dockerfiles against zizmor and hadolint
+	@$(BIN)/zizmor --quiet --offline --strict-collection --persona pedantic .github/workflows
+	@$(BIN)/hadolint components/Dockerfile mlflow/Dockerfile
+
 images: setup  ## Build the container images (for options: python -m components.build_images --help)
 	@$(BIN)/python -m components.build_images
 
@@ -81,7 +84,6 @@ sbom: setup  ## Write what is in each image to build/sbom, as CycloneDX
 
 audit: setup  ## Look all locked packages up among the known vulnerabilities; fails where the service is out of reach
 	@$(BIN)/pip-audit --strict --disable-pip --require-hashes --progress-spinner off $(addprefix --requirement ,$(wildcard requirements/*.txt))
->>>>>>> images
 
 lock: setup  ## Resolve the requirements again, one locked set per image
 	@$(UV) pip compile $(LOCK) --extra data --extra train --extra registry --extra local --group dev pyproject.toml --output-file requirements/dev.txt

@@ -38,8 +38,8 @@ GPU_SECONDS = 120.0
 # The first tick comes within a minute; its run is from the cache but for registration.
 TICK_SECONDS = 120.0
 POLL_SECONDS = 3.0
-# What kfp.local writes into a step's folder besides: what the step returned.
-BESIDE_ARTIFACTS = ("executor_output.json", "Output")
+# What kfp.local writes into a step's folder besides its artifacts.
+BESIDE_ARTIFACTS = ("executor_output.json",)
 
 Findings = list[str]
 
