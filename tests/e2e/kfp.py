@@ -8,12 +8,6 @@ from pipelines.kubeflow import Kubeflow
 from pipelines.watch import ENDED
 
 
-def states_of(run: Any) -> dict[str, str]:
-    """The state of each task of a run, by its name."""
-    details = run.run_details.task_details if run.run_details else None
-    return {task.display_name: str(task.state) for task in details or ()}
-
-
 def runs_of(kubeflow: Kubeflow, experiment: str) -> list[Any]:
     """All runs of an experiment, by its name; none where there is no such experiment."""
     id_ = kubeflow.find_experiment(experiment)
