@@ -198,7 +198,7 @@ def check_models(decisions: Sequence[Object], versions: Mapping[str, Sequence[in
 
 
 def check_cached(pods: Iterable[Object], tasks: Collection[str]) -> list[str]:
-    """Registration alone had pods: KFP starts none for a step whose outputs come from the cache, and calls it succeeded."""
+    """Registration alone had pods: for a step from the cache KFP starts none, and calls it succeeded."""
     pods = steps_of(pods)
     findings = [
         f"{pod['metadata']['labels'][NAME_LABEL]}: ran again in {name_of(pod)} instead of coming from the cache"

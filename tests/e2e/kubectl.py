@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import yaml
+
 from darkroom.errors import ClusterError
 
 Object = dict[str, Any]
@@ -55,11 +57,11 @@ class Kubectl:
 
     def apply(self, objects: Sequence[Object]) -> None:
         """Bring objects to what they say."""
-        self.run("apply", "--server-side", "--force-conflicts", "--filename", "-", given=_list(objects))
+        self.run("apply", "--server-side", "--force-conflicts", "--filename", "-", given=_documents(objects))
 
     def delete(self, objects: Sequence[Object]) -> None:
         """Delete objects; those that are gone already are no error."""
-        self.run("delete", "--ignore-not-found", "--wait=false", "--filename", "-", given=_list(objects))
+        self.run("delete", "--ignore-not-found", "--wait=false", "--filename", "-", given=_documents(objects))
 
     def patch_node(self, name: str, operation: Object) -> None:
         """Change a node's status by one operation of a JSON patch."""
@@ -85,5 +87,5 @@ class Kubectl:
             forward.wait(timeout=10)
 
 
-def _list(objects: Sequence[Object]) -> str:
-    return json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)})
+def _documents(objects: Sequence[Object]) -> str:
+    return yaml.safe_dump_all(objects)

@@ -56,7 +56,11 @@ class KubernetesServer:
         self.address = ""
         self._version = 0
         self._serving = True
-        self.put("nodes", "", {"metadata": {"name": "worker"}, "spec": {}, "status": _capacity({"cpu": "4"})})
+        self.put(
+            "nodes",
+            "",
+            {"metadata": {"name": "worker"}, "spec": {}, "status": _capacity({"cpu": "4", "memory": "16Gi"})},
+        )
 
     def put(self, resource: str, namespace: str, thing: Object) -> Object:
         """Keep an object, as a controller would."""
@@ -324,7 +328,7 @@ def _capacity(values: dict[str, str]) -> Object:
 def _rolled_out(workload: Object, ready: bool) -> Object:
     wanted = workload["spec"].get("replicas", 1)
     count = wanted if ready else 0
-    counts = {name: count for name in ("readyReplicas", "availableReplicas", "updatedReplicas", "currentReplicas")}
+    counts = dict.fromkeys(("readyReplicas", "availableReplicas", "updatedReplicas", "currentReplicas"), count)
     revisions = {"currentRevision": "1", "updateRevision": "1"} if workload["kind"] == "StatefulSet" else {}
     return {"observedGeneration": 1, "replicas": wanted, **counts, **revisions}
 
@@ -365,7 +369,11 @@ def _handler(server: KubernetesServer) -> type[BaseHTTPRequestHandler]:
             # kubectl hangs up when it has seen enough.
             self.rfile.read(1)
 
-        do_GET = do_POST = do_PATCH = do_DELETE = _serve
+        def __getattr__(self, name: str) -> Any:
+            """All of do_GET, do_POST, do_PATCH and do_DELETE."""
+            if name.startswith("do_"):
+                return self._serve
+            raise AttributeError(name)
 
         def log_message(self, format: str, *arguments: Any) -> None:
             """Say nothing: the test looks at `writes`."""

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -116,11 +117,11 @@ class Scenario:
         command += ["--kubeflow"] if settings.with_kubeflow else []
         self._say(" ".join(command[1:]))
         try:
-            done = subprocess.run(command, timeout=settings.ready_seconds, capture_output=True, text=True, check=False)
+            status, _, said = _run(command, settings.ready_seconds, ROOT, self._environment)
         except subprocess.TimeoutExpired:
             raise OutOfTimeError(f"not ready within {settings.ready_seconds:.0f} s\n{self._why_not()}") from None
-        if done.returncode:
-            raise ClusterError(f"infra/install: {done.stderr.strip()}\n{self._why_not()}")
+        if status:
+            raise ClusterError(f"infra/install: {said.strip()}\n{self._why_not()}")
         workloads = self._kubectl.items(WORKLOADS, NAMESPACE)
         self._say(f"{', '.join(map(checks.name_of, workloads))}: ready" if workloads else "nothing to wait for")
         return checks.find_unready(workloads)
@@ -318,22 +319,14 @@ class Scenario:
         command = [sys.executable, "-m", "pipelines.cli", *arguments]
         limit = self._settings.run_seconds
         try:
-            done = subprocess.run(
-                command,
-                cwd=self._repository,
-                env=environment or self._environment,
-                capture_output=True,
-                text=True,
-                timeout=limit,
-                check=False,
-            )
+            status, said, errors = _run(command, limit, self._repository, environment or self._environment)
         except subprocess.TimeoutExpired:
             raise OutOfTimeError(f"darkroom {arguments[0]}: not done within {limit:.0f} s") from None
-        for line in done.stdout.splitlines():
+        for line in said.splitlines():
             self._say(line)
-        if done.returncode:
-            raise ClusterError(f"darkroom {arguments[0]} ended with status {done.returncode}: {done.stderr.strip()}")
-        return done.stdout
+        if status:
+            raise ClusterError(f"darkroom {arguments[0]} ended with status {status}: {errors.strip()}")
+        return said
 
     def _profile(self) -> Path:
         """The profile with the pull policy that was asked for."""
@@ -391,6 +384,20 @@ class _PodsView(RunView):
             if pod not in self._told:
                 self._told.add(pod)
                 self._print(f"  [yellow]![/] {pod} waits: {why}")
+
+
+def _run(command: Sequence[str], seconds: float, folder: Path, environment: Mapping[str, str]) -> tuple[int, str, str]:
+    """Status, output and errors of a command; what it started ends with it when time is up or the test is stopped."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+    ) as process:
+        try:
+            said, errors = process.communicate(timeout=seconds)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGTERM)
+            raise
+    return process.returncode, said, errors
 
 
 def _git(*arguments: str) -> str:

@@ -33,6 +33,7 @@ from ..pipelines.conftest import SMALL
 ROOT = Path(__file__).parents[2]
 GPU = "nvidia.com/gpu"
 TAG = "1f0c2ab"
+CAPACITY = {"cpu": "4", "memory": "16Gi"}
 
 
 class Stage:
@@ -187,7 +188,9 @@ def kfp() -> Iterator[KfpServer]:
         yield running
 
 
-def start(tmp_path: Path, kfp: KfpServer, *options: str) -> "subprocess.Popen[str]":
+@contextmanager
+def start(tmp_path: Path, kfp: KfpServer, *options: str) -> Iterator["subprocess.Popen[str]"]:
+    """The command, as `make e2e` runs it."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "KFP_"))}
     environment |= {
         "KUBECONFIG": str(tmp_path / "kubeconfig"),
@@ -197,9 +200,14 @@ def start(tmp_path: Path, kfp: KfpServer, *options: str) -> "subprocess.Popen[st
     }
     command = [sys.executable, "-m", "tests.e2e", "--images", "registry.example.org/team", "--tag", TAG]
     command += ["--pull-policy", "Never", *options]
-    return subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=pipe, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def rows(output: str) -> dict[str, str]:
@@ -218,7 +226,7 @@ def test_everything_holds_and_nothing_is_left(
     tmp_path: Path,
     kfp: KfpServer,
     kubernetes: KubernetesServer,
-    object_store: ObjectStore,
+    object_store: ObjectStore,  # noqa: F811
     server: Server,  # noqa: F811
 ) -> None:
     (tmp_path / "params.yaml").write_text("")
@@ -231,15 +239,14 @@ def test_everything_holds_and_nothing_is_left(
     options = ["--simulate-gpu", "--params", str(tmp_path / "params.yaml"), "--mlflow", server.address]
     options += ["--object-store", object_store.address, *(part for each in SMALL for part in ("--set", each))]
 
-    with stage.playing(tmp_path):
-        process = start(tmp_path, kfp, *options)
+    with stage.playing(tmp_path), start(tmp_path, kfp, *options) as process:
         output = process.communicate(timeout=800)[0]
 
     assert process.returncode == 0, output
     assert set(rows(output).values()) == {"passed"}, output
     assert len(rows(output)) == 15
     assert (kfp.state.runs, kfp.state.recurring, kfp.state.experiments) == ({}, {}, {})
-    assert kubernetes.all("nodes")[0]["status"]["capacity"] == {"cpu": "4"}
+    assert kubernetes.all("nodes")[0]["status"]["capacity"] == CAPACITY
     assert ("configmaps", "darkroom", "e2e-data") not in kubernetes.objects
     # The namespace was there before, so it stays.
     assert ("namespaces", "", "darkroom") in kubernetes.objects
@@ -254,8 +261,8 @@ def test_without_a_gpu_it_says_that_it_waits_for_one_and_cleans_up(
     tmp_path: Path, kfp: KfpServer, kubernetes: KubernetesServer
 ) -> None:
     unused = ObjectStore("", "", "")
-    with Stage(kfp, kubernetes, unused, Server("", "", "", tmp_path)).playing(tmp_path):
-        process = start(tmp_path, kfp, "--run-seconds", "12")
+    stage = Stage(kfp, kubernetes, unused, Server("", "", "", tmp_path))
+    with stage.playing(tmp_path), start(tmp_path, kfp, "--run-seconds", "60") as process:
         output = process.communicate(timeout=240)[0]
 
     assert process.returncode == 124, output
@@ -264,7 +271,7 @@ def test_without_a_gpu_it_says_that_it_waits_for_one_and_cleans_up(
     table = rows(output)
     assert table["the smoke pipeline succeeds"] == "failed"
     assert table["artifacts are in S3"] == "not run"
-    assert table["everything is taken back"] == "passed"
+    assert table["everything is taken back"] == "passed", output
     assert (kfp.state.runs, kfp.state.experiments) == ({}, {})
     # It installed the overlay itself, so that goes as well.
     assert {namespace for _, namespace, _ in kubernetes.objects} == {""}
@@ -272,19 +279,19 @@ def test_without_a_gpu_it_says_that_it_waits_for_one_and_cleans_up(
 
 
 def test_ctrl_c_takes_everything_back(tmp_path: Path, kfp: KfpServer, kubernetes: KubernetesServer) -> None:
-    process = start(tmp_path, kfp, "--simulate-gpu")
-    end = time.monotonic() + 200
-    # Nobody lets the run happen.
-    while not kfp.state.runs and time.monotonic() < end and process.poll() is None:
-        time.sleep(0.2)
-    assert kubernetes.all("nodes")[0]["status"]["capacity"] == {"cpu": "4", GPU: "2"}
-    process.send_signal(signal.SIGINT)
-    output = process.communicate(timeout=120)[0]
+    with start(tmp_path, kfp, "--simulate-gpu") as process:
+        end = time.monotonic() + 200
+        # Nobody lets the run happen.
+        while not kfp.state.runs and time.monotonic() < end and process.poll() is None:
+            time.sleep(0.2)
+        assert kubernetes.all("nodes")[0]["status"]["capacity"] == {**CAPACITY, GPU: "2"}
+        process.send_signal(signal.SIGINT)
+        output = process.communicate(timeout=120)[0]
 
     assert process.returncode == 130, output
     assert rows(output)["everything is taken back"] == "passed"
     assert (kfp.state.runs, kfp.state.experiments) == ({}, {})
-    assert kubernetes.all("nodes")[0]["status"]["capacity"] == {"cpu": "4"}
+    assert kubernetes.all("nodes")[0]["status"]["capacity"] == CAPACITY
     assert {namespace for _, namespace, _ in kubernetes.objects} == {""}
 
 
@@ -303,8 +310,8 @@ def test_a_workload_that_is_not_ready_is_explained(
         },
     )
 
-    process = start(tmp_path, kfp, "--ready-seconds", "15")
-    output = process.communicate(timeout=120)[0]
+    with start(tmp_path, kfp, "--ready-seconds", "15") as process:
+        output = process.communicate(timeout=120)[0]
 
     assert process.returncode == 124, output
     assert "not ready within 15 s" in output
@@ -318,8 +325,8 @@ def test_a_cluster_that_does_not_answer_is_one_message(tmp_path: Path, kfp: KfpS
         "clusters: [{name: a, cluster: {server: 'http://127.0.0.1:9'}}]\n"
         "users: [{name: a}]\ncontexts: [{name: a, context: {cluster: a, user: a}}]\n"
     )
-    process = start(tmp_path, kfp)
-    output = process.communicate(timeout=120)[0]
+    with start(tmp_path, kfp) as process:
+        output = process.communicate(timeout=120)[0]
 
     assert process.returncode == 1
     assert "127.0.0.1:9" in output
