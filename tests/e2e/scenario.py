@@ -39,6 +39,8 @@ GPU_SECONDS = 120.0
 # The first tick comes within a minute; its run is from the cache but for registration.
 TICK_SECONDS = 120.0
 POLL_SECONDS = 3.0
+# To compile, check and send a pipeline; it takes ten seconds where the machine has nothing else to do.
+COMMAND_SECONDS = 300.0
 # What kfp.local writes into a step's folder besides its artifacts.
 BESIDE_ARTIFACTS = ("executor_output.json",)
 
@@ -311,17 +313,18 @@ class Scenario:
         command += [part for override in self._settings.all_overrides for part in ("--set", override)]
         # Nothing of the cluster's MLflow: the run is recorded beside the data.
         clean = {key: value for key, value in self._environment.items() if not key.startswith("MLFLOW_TRACKING")}
-        self._darkroom(*command, environment=clean)
+        self._darkroom(*command, seconds=self._settings.run_seconds, environment=clean)
         return self._repository / "runs" / "latest" / "summary.json"
 
-    def _darkroom(self, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
+    def _darkroom(
+        self, *arguments: str, seconds: float = COMMAND_SECONDS, environment: Mapping[str, str] | None = None
+    ) -> str:
         """Run the command line in the repository of the digits and show what it says."""
         command = [sys.executable, "-m", "pipelines.cli", *arguments]
-        limit = self._settings.run_seconds
         try:
-            status, said, errors = _run(command, limit, self._repository, environment or self._environment)
+            status, said, errors = _run(command, seconds, self._repository, environment or self._environment)
         except subprocess.TimeoutExpired:
-            raise OutOfTimeError(f"darkroom {arguments[0]}: not done within {limit:.0f} s") from None
+            raise OutOfTimeError(f"darkroom {arguments[0]}: not done within {seconds:.0f} s") from None
         for line in said.splitlines():
             self._say(line)
         if status:

@@ -262,12 +262,12 @@ def test_without_a_gpu_it_says_that_it_waits_for_one_and_cleans_up(
 ) -> None:
     unused = ObjectStore("", "", "")
     stage = Stage(kfp, kubernetes, unused, Server("", "", "", tmp_path))
-    with stage.playing(tmp_path), start(tmp_path, kfp, "--run-seconds", "60") as process:
-        output = process.communicate(timeout=240)[0]
+    with stage.playing(tmp_path), start(tmp_path, kfp, "--run-seconds", "12") as process:
+        output = process.communicate(timeout=280)[0]
 
     assert process.returncode == 124, output
     assert "no node has one and --simulate-gpu is not given" in output
-    assert f"waits: 0/1 nodes are available: 1 Insufficient {GPU}." in output
+    assert f"waits: 0/1 nodes are available: 1 Insufficient {GPU}." in output, output
     table = rows(output)
     assert table["the smoke pipeline succeeds"] == "failed"
     assert table["artifacts are in S3"] == "not run"

@@ -119,7 +119,9 @@ class KfpServer:
         fault = self._next_fault()
         if fault == "before":
             raise internal("the database is away")
-        done = _checked(self._do(name, arguments, query, wanted, self._namespace(wanted)), answer)
+        # What has no body is about something that is there, and its namespace with it.
+        namespace = self._namespace(wanted) if question else ""
+        done = _checked(self._do(name, arguments, query, wanted, namespace), answer)
         self.writes.append(f"{method} {name}")
         if fault == "after":
             raise unavailable("the server is restarting")
