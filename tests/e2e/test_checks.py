@@ -233,7 +233,7 @@ def test_a_schedule_that_fired() -> None:
 
 
 def test_parity() -> None:
-    run = {
+    run: dict[str, dict[str, Any]] = {
         "metrics": {"evaluate_cnn": ["accuracy", "ece"]},
         "artifacts": {"evaluate_cnn": ["evaluation", "metrics"]},
         "verdicts": {"cnn": "promoted"},
