@@ -29,6 +29,7 @@ THROUGH_KUBERNETES = f"/api/v1/namespaces/{SERVER_NAMESPACE}/services/ml-pipelin
 FORWARDED_UI = "http://localhost:8080"
 FORWARD_UI = f"kubectl port-forward --namespace {SERVER_NAMESPACE} service/ml-pipeline-ui 8080:80"
 
+NO_EXPLANATION = "no explanation"
 CONNECT_SECONDS = 2.0
 ANSWER_SECONDS = 30.0
 # Only reading is repeated after the request was sent: a second POST could make a second run.
@@ -249,16 +250,18 @@ def _load_kubeconfig(configuration: Any, path: Path | None) -> None:
 
 def _server_message(body: str | None, status: int) -> str:
     """What the server says in its google.rpc.Status: the part meant for people, or all of it when the server failed."""
+    text = (body or "").strip()
     try:
-        answer = json.loads(body or "")
+        answer = json.loads(text)
     except json.JSONDecodeError:
-        return "no explanation"
+        # A proxy in between, perhaps. A line of its text is worth reading, a page is not.
+        return text if text and "\n" not in text and not text.startswith("<") else NO_EXPLANATION
     if not isinstance(answer, dict):
-        return "no explanation"
+        return NO_EXPLANATION
     for_people = [detail["message"] for detail in answer.get("details") or () if detail.get("message")]
     whole = answer.get("message") or answer.get("error_message") or answer.get("error")
     chosen = for_people[0] if for_people and status < 500 else whole
-    return str(chosen or "no explanation").strip()
+    return str(chosen or NO_EXPLANATION).strip()
 
 
 def _last_words(error: Any) -> str:

@@ -62,7 +62,7 @@ class KfpServer:
 
     def __init__(self, *, token: str = "", allowed: Sequence[str] = (), existing: Sequence[str] | None = None) -> None:
         """`token` must be shown; with `allowed` namespaces it serves many users; those not `existing` are but names."""
-        self.state = State(allowed)
+        self.state = State()
         self.token = token
         self.allowed = allowed
         self.existing = existing if existing is not None else (allowed or None)

@@ -37,8 +37,7 @@ DEFAULT_ACCOUNT = "pipeline-runner"
 class State:
     """Experiments, pipelines and their versions, runs and recurring runs."""
 
-    def __init__(self, namespaces: Sequence[str]) -> None:
-        self.namespaces = namespaces
+    def __init__(self) -> None:
         self.experiments: dict[str, Record] = {}
         self.pipelines: dict[str, Record] = {}
         self.versions: dict[str, Record] = {}

@@ -18,6 +18,7 @@ from pipelines.connection import Options, connect
 from pipelines.kubeflow import Kubeflow
 from tests.kfp_server.server import KfpServer
 
+PAGE = "<html>hello</html>"
 TOKEN = "eyJhbGciOiJSUzI1NiJ9.very.secret"  # noqa: S105 - a test's own
 
 
@@ -186,17 +187,18 @@ def test_a_server_that_never_answers_is_given_up() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "kind", "message"),
+    ("status", "kind", "body", "message"),
     [
-        (200, "text/html", "answers, but is not a Kubeflow Pipelines API server: expected JSON, got text/html"),
-        (404, "text/html", r"refused \(HTTP 404: no explanation\)"),
-        (302, "text/html", r"wants a login; the token \(none given\) is missing"),
-        (503, "text/plain", r"the server failed \(HTTP 503: no explanation\)"),
+        (200, "text/html", PAGE, "answers, but is not a Kubeflow Pipelines API server: expected JSON, got text/html"),
+        (404, "text/html", PAGE, r"refused \(HTTP 404: no explanation\)"),
+        (302, "text/html", PAGE, r"wants a login; the token \(none given\) is missing"),
+        (503, "text/plain", "", r"the server failed \(HTTP 503: no explanation\)"),
+        (504, "text/plain", "upstream is away", r"the server failed \(HTTP 504: upstream is away\)"),
     ],
 )
-def test_some_other_server_is_told_apart(status: int, kind: str, message: str) -> None:
+def test_some_other_server_is_told_apart(status: int, kind: str, body: str, message: str) -> None:
     with (
-        _answering(status, kind, "<html>hello</html>") as address,
+        _answering(status, kind, body) as address,
         pytest.raises(ClusterError, match=f"{address}: {message}"),
     ):
         Kubeflow(connect(Options(address), {}))
