@@ -158,7 +158,8 @@ def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectSto
     command += ["-dir=.", "-ip=127.0.0.1", *(f"-{name}={port}" for name, port in ports.items())]
     keys = service_environment("s3", {"S3_ACCESS_KEY": store.access_key, "S3_SECRET_KEY": store.secret_key})
     folder = tmp_path_factory.mktemp("s3")
-    with running(command, folder, environment={**os.environ, **keys}) as server:
+    # A polite end takes it a quarter of a minute; what is in it is thrown away.
+    with running(command, folder, environment={**os.environ, **keys}, stop=signal.SIGKILL) as server:
         wait_until_healthy(store.address, server, seconds=60, page="healthz")
         yield store
 

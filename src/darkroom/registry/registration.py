@@ -118,23 +118,24 @@ def _find_or_create(store: Store, candidate: Candidate, run: tracking.StepRun, u
             if left := take_back(undo[before:]):
                 raise RegistryError(f"{store.name}: version {made} is one too many{left}")
             del undo[before:]
-        if version is not None and _wait_for_decision(store, version, run):
-            return version, False
+        if version is not None:
+            _wait_for_decision(store, version, run)
+            if store.find(candidate.same_work) == version:
+                return version, False
     raise RegistryError(
         f"{store.name}: {REGISTRATION_ATTEMPTS} times other processes registered this work and took it back"
     )
 
 
-def _wait_for_decision(store: Store, version: int, run: tracking.StepRun) -> bool:
-    """Wait while another process decides about a version; False when that process took the version back."""
+def _wait_for_decision(store: Store, version: int, run: tracking.StepRun) -> None:
+    """Wait while another process decides about a version, or takes it back."""
     end = time.monotonic() + DECISION_PATIENCE
     while (found := store.get(version)) is not None:
         by_this_run = run.run_id is not None and found.run_id == run.run_id  # an earlier attempt of this very step
         by_ended_run = bool(found.run_id) and store.client.get_run(found.run_id).info.status != "RUNNING"
         if "darkroom.decision" in found.tags or by_this_run or by_ended_run or time.monotonic() > end:
-            return True
+            return
         time.sleep(0.5)
-    return False
 
 
 def _as_registered(store: Store, version: int, candidate: Candidate, scratch: Path) -> Candidate:

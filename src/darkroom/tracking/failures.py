@@ -11,11 +11,8 @@ def in_words(error: BaseException) -> str:
     while cause is not None:
         if isinstance(cause, ConnectionError | ProtocolError | TimeoutError | socket.gaierror):
             return "the server does not answer"
-        code = getattr(cause, "error_code", None)
-        if code == "UNAUTHENTICATED":
+        if getattr(cause, "error_code", None) == "UNAUTHENTICATED":
             return "the server wants another account than MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD name"
-        if code == "PERMISSION_DENIED":
-            return "the server does not let the account in MLFLOW_TRACKING_USERNAME do this"
         cause = cause.__cause__ or cause.__context__
     first_line = str(error).strip().partition("\n")[0]
     return first_line or type(error).__name__
