@@ -43,7 +43,6 @@ PACKAGES = ("python3", "python3-venv")
 @pytest.fixture(scope="session")
 def workshop() -> Workshop:
     assert os.geteuid() == 0, "the images are built as root: debootstrap makes the base's root file system"
-    shutil.rmtree(FOLDER / "run", ignore_errors=True)
     (FOLDER / "tmp").mkdir(parents=True, exist_ok=True)
     places = f'graphroot = "{FOLDER / "storage"}"\nrunroot = "{FOLDER / "run"}"'
     (FOLDER / "storage.conf").write_text(f'[storage]\ndriver = "overlay"\n{places}\n')

@@ -245,6 +245,9 @@ def _wait_for(port: int) -> None:
             time.sleep(0.1)
 
 
+# MLflow about its own type hints when it is imported, SQLAlchemy about MLflow when it opens an SQLite store.
+@pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning")
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")
 def test_every_component_runs_in_its_image(cluster: Cluster, repository: tuple[str, str]) -> None:
     address, md5 = repository
     fetched = cluster.run("fetch-data", {"repository": address, "revision": "main", "data_md5": md5}, {})
