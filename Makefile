@@ -13,7 +13,8 @@ export DO_NOT_TRACK := true
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data run smoke test test-slow lint format bench ablations ui compile images sbom audit infra-check install-kind lock clean
+.PHONY: help setup data run smoke test test-slow lint format bench ablations ui compile images sbom audit lock clean
+.PHONY: infra-check files-check install-kind e2e
 
 help:  ## Show this menu
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +68,13 @@ infra-check: setup  ## Hold every Kubernetes manifest against schemas, our rules
 
 install-kind: setup  ## Install KFP, MLflow and stores into the current cluster, which kind made: REPOSITORY=... TAG=...
 	@PATH="$(CURDIR)/$(BIN):$$PATH" infra/install kind "$(or $(REPOSITORY),darkroom)" "$(or $(TAG),$(shell git rev-parse HEAD))" --kubeflow
+
+e2e: setup  ## Prove an installation on the cluster of KUBECONFIG: IMAGES=... TAG=... PULL_POLICY=... E2E="--simulate-gpu"
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.e2e --images "$(or $(IMAGES),darkroom)" --tag "$(or $(TAG),$(shell git rev-parse HEAD))" --pull-policy "$(or $(PULL_POLICY),IfNotPresent)" $(E2E)
+
+files-check: setup  ## Hold workflows and Dockerfiles against zizmor and hadolint
+	@$(BIN)/zizmor --quiet --offline --strict-collection --persona pedantic .github/workflows
+	@$(BIN)/hadolint components/Dockerfile mlflow/Dockerfile
 
 images: setup  ## Build the container images (for options: python -m components.build_images --help)
 	@$(BIN)/python -m components.build_images

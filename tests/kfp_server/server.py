@@ -25,6 +25,7 @@ ROUTES = [
     ("GET", r"experiments", "list_experiments", None, "V2beta1ListExperimentsResponse"),
     ("GET", r"experiments/([^/]+)", "get_experiment", None, "V2beta1Experiment"),
     ("POST", r"experiments/([^/:]+):archive", "archive_experiment", None, None),
+    ("DELETE", r"experiments/([^/:]+)", "delete_experiment", None, None),
     ("POST", r"pipelines/upload_version", "upload_version", "multipart", "V2beta1PipelineVersion"),
     ("POST", r"pipelines", "create_pipeline", "V2beta1Pipeline", "V2beta1Pipeline"),
     ("GET", r"pipelines", "list_pipelines", None, "V2beta1ListPipelinesResponse"),
@@ -34,6 +35,7 @@ ROUTES = [
     ("GET", r"runs", "list_runs", None, "V2beta1ListRunsResponse"),
     ("GET", r"runs/([^/:]+)", "get_run", None, "V2beta1Run"),
     ("POST", r"runs/([^/:]+):terminate", "terminate_run", None, None),
+    ("DELETE", r"runs/([^/:]+)", "delete_run", None, None),
     ("POST", r"recurringruns", "create_recurring_run", "V2beta1RecurringRun", "V2beta1RecurringRun"),
     ("GET", r"recurringruns", "list_recurring_runs", None, "V2beta1ListRecurringRunsResponse"),
     ("GET", r"recurringruns/([^/:]+)", "get_recurring_run", None, "V2beta1RecurringRun"),
@@ -117,7 +119,9 @@ class KfpServer:
         fault = self._next_fault()
         if fault == "before":
             raise internal("the database is away")
-        done = _checked(self._do(name, arguments, query, wanted, self._namespace(wanted)), answer)
+        # What has no body is about something that is there, and its namespace with it.
+        namespace = self._namespace(wanted) if question else ""
+        done = _checked(self._do(name, arguments, query, wanted, namespace), answer)
         self.writes.append(f"{method} {name}")
         if fault == "after":
             raise unavailable("the server is restarting")
@@ -154,8 +158,8 @@ class KfpServer:
                 return self._progress(arguments[0])
             case "terminate_run":
                 state.terminate_run(arguments[0])
-            case "archive_experiment":
-                state.archive_experiment(arguments[0])
+            case "archive_experiment" | "delete_experiment" | "delete_run":
+                getattr(state, name)(arguments[0])
             case "enable_recurring_run" | "disable_recurring_run":
                 state.switch(arguments[0], name.startswith("enable"))
             case "delete_recurring_run":

@@ -68,6 +68,10 @@ class State:
             if one["experiment_id"] == experiment:
                 one.update(_mode(False))
 
+    def delete_experiment(self, experiment: str) -> None:
+        self._get(self.experiments, "Experiment", experiment)
+        del self.experiments[experiment]
+
     def list_experiments(self, query: Mapping[str, str], namespace: str) -> Record:
         keys = (*NAMES, "experiment_id", "namespace", "storage_state")
         return self._page("experiments", self._of(self.experiments, namespace), query, keys)
@@ -128,6 +132,10 @@ class State:
         if found["state"] in ENDED:
             raise invalid(f"Failed to terminate a run {run}. Row not found")
         found["state"] = "CANCELING"
+
+    def delete_run(self, run: str) -> None:
+        self._get(self.runs, "Run", run)
+        del self.runs[run]
 
     def list_runs(self, query: Mapping[str, str]) -> Record:
         runs = [one for one in self.runs.values() if query.get("experiment_id") in (None, one.get("experiment_id"))]
