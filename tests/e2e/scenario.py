@@ -193,7 +193,7 @@ class Scenario:
 
     def _check_artifacts(self) -> Findings:
         address = self._settings.object_store or self._forward(NAMESPACE, "object-store", 8333)
-        store = Artifacts(address, self._kubectl.secret(NAMESPACE, "object-store-credentials"))
+        store = Artifacts(address, self._settings.bucket, self._kubectl.secret(NAMESPACE, "object-store-credentials"))
         found = checks.artifacts_of(store.keys(), self._run)
         self._say(f"{len(found)} artifacts, {sum(map(len, found.values()))} objects")
         specification = self._kubeflow.get_specification(self._kubeflow.get_run(self._run))
