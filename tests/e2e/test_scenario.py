@@ -265,6 +265,7 @@ def test_everything_holds_and_nothing_is_left(
     assert [model.name for model in client.search_registered_models() if "-e2e-" in model.name] == []
 
 
+@pytest.mark.slow
 def test_without_a_gpu_it_says_that_it_waits_for_one_and_cleans_up(
     tmp_path: Path, kfp: KfpServer, kubernetes: KubernetesServer
 ) -> None:
@@ -286,6 +287,7 @@ def test_without_a_gpu_it_says_that_it_waits_for_one_and_cleans_up(
     assert ("namespaces", "", "darkroom") not in kubernetes.objects
 
 
+@pytest.mark.slow
 def test_ctrl_c_takes_everything_back(tmp_path: Path, kfp: KfpServer, kubernetes: KubernetesServer) -> None:
     with start(tmp_path, kfp, "--simulate-gpu") as process:
         end = time.monotonic() + 200
@@ -303,6 +305,7 @@ def test_ctrl_c_takes_everything_back(tmp_path: Path, kfp: KfpServer, kubernetes
     assert {namespace for _, namespace, _ in kubernetes.objects} == {""}
 
 
+@pytest.mark.slow
 def test_a_workload_that_is_not_ready_is_explained(
     tmp_path: Path, kfp: KfpServer, kubernetes: KubernetesServer
 ) -> None:
