@@ -38,6 +38,7 @@ CAPACITY = f"/status/capacity/{checks.GPU.replace('/', '~1')}"
 GPU_SECONDS = 120.0
 # The first tick comes within a minute; its run is from the cache but for registration.
 TICK_SECONDS = 120.0
+PARENT_SECONDS = 60.0
 POLL_SECONDS = 3.0
 # To compile, check and send a pipeline; it takes ten seconds where the machine has nothing else to do.
 COMMAND_SECONDS = 300.0
@@ -192,7 +193,7 @@ class Scenario:
 
     def _check_artifacts(self) -> Findings:
         address = self._settings.object_store or self._forward(NAMESPACE, "object-store", 8333)
-        store = Artifacts(address, self._kubectl.secret(NAMESPACE, "object-store-credentials"))
+        store = Artifacts(address, self._settings.bucket, self._kubectl.secret(NAMESPACE, "object-store-credentials"))
         found = checks.artifacts_of(store.keys(), self._run)
         self._say(f"{len(found)} artifacts, {sum(map(len, found.values()))} objects")
         specification = self._kubeflow.get_specification(self._kubeflow.get_run(self._run))
@@ -209,7 +210,11 @@ class Scenario:
         address = self._settings.mlflow or self._forward(NAMESPACE, "mlflow", 5000)
         self._tracking = Tracking(address, self._kubectl.secret(NAMESPACE, "mlflow-credentials"))
         self._undo.callback(self._tracking.delete, self._settings.models, self._md5)
-        runs = self._tracking.runs(record.get("mlflow_run_id", "") for record in self._records.values())
+        ids = [record.get("mlflow_run_id", "") for record in self._records.values()]
+        end = time.monotonic() + PARENT_SECONDS
+        # KFP closes the parent after the run has ended.
+        while checks.check_tracking(self._records, runs := self._tracking.runs(ids)) and time.monotonic() < end:
+            time.sleep(POLL_SECONDS)
         self._say(f"{len(runs)} runs, {sum(not run['parent'] for run in runs.values())} of them on top")
         return checks.check_tracking(self._records, runs)
 
@@ -278,8 +283,9 @@ class Scenario:
         command += [part for override in settings.all_overrides for part in ("--set", override)]
         command += ["--side-loaded"] if settings.pull_policy != "Always" else []
         # The preflight would refuse to let a pod wait for a GPU, which is to be seen here.
-        if self._has_gpu and "KUBECONFIG" in os.environ:
-            command += ["--kubeconfig", os.environ["KUBECONFIG"]]
+        kubeconfig = os.environ.get("KUBECONFIG", "")
+        if self._has_gpu and Path(kubeconfig).is_file():
+            command += ["--kubeconfig", kubeconfig]
         said = self._darkroom(*command)
         match = re.search(r"runs/details/([0-9a-f-]+)", said)
         if match is None:

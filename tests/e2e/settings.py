@@ -24,6 +24,7 @@ class Settings:
     endpoint: str
     mlflow: str
     object_store: str
+    bucket: str
     params: Path
     overrides: tuple[str, ...]
     summary: Path | None
@@ -68,6 +69,7 @@ def read_settings(arguments: Sequence[str] | None = None) -> Settings:
     add("--keep", action="store_true", help="leave the overlay in place at the end")
     add("--mlflow", default="", help="address of MLflow; by default a port is forwarded")
     add("--object-store", default="", help="address of the S3 store; by default a port is forwarded")
+    add("--bucket", default="darkroom", help="its bucket in which KFP keeps artifacts")
     add("--params", type=Path, default=PARAMS, help="parameter file of the runs")
     add("--set", action="append", default=[], dest="overrides", metavar="SECTION.FIELD=VALUE")
     add("--summary", type=Path, help="summary.json of a local run to compare with; by default one is made")

@@ -9,15 +9,14 @@ from typing import Any
 
 from darkroom.errors import ClusterError
 
-BUCKET = "darkroom"
-
 
 class Artifacts:
     """The bucket in which KFP keeps artifacts."""
 
-    def __init__(self, address: str, secret: Mapping[str, str]) -> None:
+    def __init__(self, address: str, bucket: str, secret: Mapping[str, str]) -> None:
         import boto3
 
+        self._bucket = bucket
         self._client = boto3.client(
             "s3",
             endpoint_url=address,
@@ -29,13 +28,13 @@ class Artifacts:
     def keys(self) -> list[str]:
         """The keys of all objects."""
         with _explained("the object store"):
-            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
+            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket)
             return [item["Key"] for page in pages for item in page.get("Contents", ())]
 
     def read_json(self, key: str) -> dict[str, Any]:
         """An object that holds JSON."""
         with _explained(key):
-            content: dict[str, Any] = json.loads(self._client.get_object(Bucket=BUCKET, Key=key)["Body"].read())
+            content: dict[str, Any] = json.loads(self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read())
         return content
 
 

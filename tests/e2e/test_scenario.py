@@ -27,7 +27,7 @@ from pipelines.submission import read_steps
 from tests.e2e.kubernetes_server import TOKEN, KubernetesServer
 from tests.kfp_server.server import KfpServer
 
-from ..mlflow_server.conftest import ObjectStore, Server, database, object_store, server  # noqa: F401 # fixtures
+from ..mlflow_server.conftest import BUCKET, ObjectStore, Server, database, object_store, server  # noqa: F401 # fixtures
 from ..pipelines.conftest import SMALL
 
 ROOT = Path(__file__).parents[2]
@@ -71,6 +71,9 @@ class Stage:
                     self._happen(run)
         except BaseException as error:  # the test's own thread raises it again
             self.error = error
+            with self.kfp.state.lock:
+                for run in self.kfp.state.runs.values():
+                    run["state"] = "FAILED"
 
     def _scheduled(self) -> bool:
         return any("recurring_run_id" in run for run in self.kfp.state.runs.values())
@@ -160,7 +163,6 @@ class Stage:
             aws_secret_access_key=self.store.secret_key,
             region_name="us-east-1",
         )
-        client.create_bucket(Bucket="darkroom")
         summary = yaml.safe_load((self.folder / "checkout" / "runs" / "latest" / "summary.json").read_text())
         for step in summary["steps"]:
             if step["name"] == "evaluate_gan" and "lost artifact" in self.faults:
@@ -168,7 +170,7 @@ class Stage:
             folder = Path(step["outputs"])
             for file in (path for path in folder.rglob("*") if path.is_file() and path.name != "executor_output.json"):
                 key = f"kfp/darkroom/{run}/{tasks[step['name']]}/salt/{file.relative_to(folder)}"
-                client.upload_file(str(file), "darkroom", key)
+                client.upload_file(str(file), BUCKET, key)
 
 
 @pytest.fixture
@@ -237,7 +239,13 @@ def test_everything_holds_and_nothing_is_left(
     }
     plant(kubernetes, secrets)
     options = ["--simulate-gpu", "--params", str(tmp_path / "params.yaml"), "--mlflow", server.address]
-    options += ["--object-store", object_store.address, *(part for each in SMALL for part in ("--set", each))]
+    options += [
+        "--object-store",
+        object_store.address,
+        "--bucket",
+        BUCKET,
+        *(part for each in SMALL for part in ("--set", each)),
+    ]
 
     with stage.playing(tmp_path), start(tmp_path, kfp, *options) as process:
         output = process.communicate(timeout=800)[0]
@@ -257,6 +265,7 @@ def test_everything_holds_and_nothing_is_left(
     assert [model.name for model in client.search_registered_models() if "-e2e-" in model.name] == []
 
 
+@pytest.mark.slow
 def test_without_a_gpu_it_says_that_it_waits_for_one_and_cleans_up(
     tmp_path: Path, kfp: KfpServer, kubernetes: KubernetesServer
 ) -> None:
@@ -278,6 +287,7 @@ def test_without_a_gpu_it_says_that_it_waits_for_one_and_cleans_up(
     assert ("namespaces", "", "darkroom") not in kubernetes.objects
 
 
+@pytest.mark.slow
 def test_ctrl_c_takes_everything_back(tmp_path: Path, kfp: KfpServer, kubernetes: KubernetesServer) -> None:
     with start(tmp_path, kfp, "--simulate-gpu") as process:
         end = time.monotonic() + 200
@@ -295,6 +305,7 @@ def test_ctrl_c_takes_everything_back(tmp_path: Path, kfp: KfpServer, kubernetes
     assert {namespace for _, namespace, _ in kubernetes.objects} == {""}
 
 
+@pytest.mark.slow
 def test_a_workload_that_is_not_ready_is_explained(
     tmp_path: Path, kfp: KfpServer, kubernetes: KubernetesServer
 ) -> None:
