@@ -115,27 +115,28 @@ def images(
     lines = ["Types: deb", f"URIs: {_mirror(workshop, base)}", f"Suites: {SUITE}", "Components: main"]
     signed = "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg"
     mirrors.write_text("\n".join([MIRROR_MARK, *lines, signed, ""]))
-    export = FOLDER / "archives"
+    settings = {"PIP_CERT": str(certificates), "PIP_EXTRA_INDEX_URL": package_index.address}
     command = [sys.executable, "-m", "components.build_images", "--engine", "buildah", "--base", base]
     command += ["--repository", REPOSITORY, "--tag", TAG, "--source", SOURCE, "--apt-sources", str(mirrors)]
-    command += ["--export", str(export), "--measure"]
-    for target in TARGETS:
-        command += ["--target", target]
-    settings = {"PIP_CERT": str(certificates), "PIP_EXTRA_INDEX_URL": package_index.address}
-    done = subprocess.run(
-        command,
-        cwd=ROOT,
-        env=workshop.environment | settings,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=1500,
-    )
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    archives = tmp_path_factory.mktemp("archives")
+    printed = ""
+    for options in (["--target=data"], ["--target=registry", f"--export={archives}", "--measure"]):
+        done = subprocess.run(
+            [*command, *options],
+            cwd=ROOT,
+            env=workshop.environment | settings,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=1200,
+        )
+        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+        printed += done.stdout
     containers = {target: workshop.buildah("from", "--pull=never", full_name(target)) for target in TARGETS}
     yield Images(
-        printed=done.stdout,
-        archives={target: export / f"python-{target}.tar" for target in TARGETS},
+        printed=printed,
+        archive=archives / "python-registry.tar",
+        configurations={target: workshop.inspect(full_name(target)) for target in TARGETS},
         containers=containers,
         roots={target: Path(workshop.buildah("mount", container)) for target, container in containers.items()},
     )
@@ -143,7 +144,7 @@ def images(
         workshop.buildah("umount", container)
         workshop.buildah("rm", container)
         workshop.buildah("rmi", full_name(target))
-    shutil.rmtree(export)
+    (archives / "python-registry.tar").unlink()
 
 
 def _mirror(workshop: Workshop, base: str) -> str:

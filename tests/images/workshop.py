@@ -1,9 +1,11 @@
 """Where the tests build images, and what they get to see of them."""
 
+import json
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "build" / "images"
@@ -30,6 +32,11 @@ class Workshop:
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
+    def inspect(self, image: str) -> dict[str, Any]:
+        """An image's configuration and history, as the OCI defines them."""
+        found: dict[str, Any] = json.loads(self.buildah("inspect", "--type", "image", image))["OCIv1"]
+        return found
+
     def run(self, container: str, *command: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
         """Run a command in a container as the image's user and with its environment."""
         whole = ["buildah", "run", "--isolation", "chroot", *options, container, "--", *command]
@@ -46,10 +53,11 @@ class PackageIndex:
 
 @dataclass(frozen=True)
 class Images:
-    """The built images: what the tool printed, the archives, and a root file system of each, mounted."""
+    """The built images: what the tool printed, one's archive, and of each the configuration and the mounted root."""
 
     printed: str
-    archives: Mapping[str, Path]
+    archive: Path
+    configurations: Mapping[str, dict[str, Any]]
     containers: Mapping[str, str]
     roots: Mapping[str, Path]
 
