@@ -72,8 +72,8 @@ def base(workshop: Workshop) -> str:
 
 
 def _without_leftovers(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
-    """Leave out what debootstrap downloaded, and devices, which engines make themselves."""
-    unwanted = ("./dev/", "./var/cache/apt/", "./var/lib/apt/lists/")
+    """Leave out what debootstrap downloaded and logged, and devices, which engines make themselves."""
+    unwanted = ("./dev/", "./var/cache/apt/", "./var/lib/apt/lists/", "./var/log/")
     return None if member.name.startswith(unwanted) else member
 
 

@@ -274,7 +274,7 @@ def test_every_component_runs_in_its_image(cluster: Cluster, repository: tuple[s
     gate = {"cnn_min_accuracy": 0, "cnn_min_macro_f1": 0, "cnn_min_recall": 0, "cnn_max_ece": 1}
     registered = cluster.run(
         "register-model",
-        {"kind": "cnn", "data_md5": md5, "seed": 1, "gate": gate, "options": {}},
+        {"kind": "cnn", "data_md5": md5, "seed": 1, "scheduled_at": "", "gate": gate, "options": {}},
         {"model": model, "evaluation": evaluation, "splits": split.artifacts["splits"]},
     )
     decision = json.loads(on_disk(cluster.store, registered.artifacts["decision"]["uri"]).read_text())
@@ -292,9 +292,12 @@ from pathlib import Path
 from darkroom.cnn.config import CnnConfig, EvaluateCnnConfig
 from darkroom.cnn.evaluate import evaluate
 from darkroom.cnn.train import train
+from darkroom.files import write_json
+from darkroom.origin import ORIGIN_FILE, describe_origin
 
 splits, model, evaluation = map(Path, sys.argv[1:])
 train(splits, CnnConfig(epochs=1), model, evaluation.parent / "history")
+write_json(model / ORIGIN_FILE, describe_origin("train_cnn", {}, splits, data_md5="", code=""))
 evaluate(model, splits, evaluation, EvaluateCnnConfig())
 """
     command = [sys.executable, "-c", code, str(splits), str(model), str(evaluation)]
