@@ -320,12 +320,7 @@ def check_mlflow(database: Path, md5: str) -> None:
 
 
 def test_a_component_runs_as_whatever_user_the_cluster_assigns(
-    workshop: Workshop,
-    images: Images,
-    spec: dict[str, Any],
-    repository: tuple[str, str],
-    cluster: Cluster,
-    tmp_path: Path,
+    workshop: Workshop, spec: dict[str, Any], repository: tuple[str, str], cluster: Cluster, tmp_path: Path
 ) -> None:
     other = Cluster(workshop, spec, tmp_path)
     (tmp_path / "remote").rmdir()
