@@ -12,6 +12,7 @@ import sys
 import tarfile
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -132,23 +133,20 @@ def images(
         )
         assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
         printed += done.stdout
-    containers = {target: workshop.buildah("from", "--pull=never", full_name(target)) for target in TARGETS}
-    yield Images(
-        printed=printed,
-        archive=archives / "python-registry.tar",
-        configurations={target: workshop.inspect(full_name(target)) for target in TARGETS},
-        containers=containers,
-        roots={target: Path(workshop.buildah("mount", container)) for target, container in containers.items()},
-    )
-    for target, container in containers.items():
-        workshop.buildah("umount", container)
-        workshop.buildah("rm", container)
+    with ExitStack() as stack:
+        containers = {target: stack.enter_context(workshop.container(full_name(target))) for target in TARGETS}
+        yield Images(
+            printed=printed,
+            archive=archives / "python-registry.tar",
+            configurations={target: workshop.inspect(full_name(target)) for target in TARGETS},
+            roots={target: Path(workshop.buildah("mount", container)) for target, container in containers.items()},
+        )
+    for target in TARGETS:
         workshop.buildah("rmi", full_name(target))
     (archives / "python-registry.tar").unlink()
 
 
 def _mirror(workshop: Workshop, base: str) -> str:
-    container = workshop.buildah("from", "--pull=never", base)
-    words = workshop.run(container, "cat", "/etc/apt/sources.list").stdout.split()
-    workshop.buildah("rm", container)
+    with workshop.container(base) as container:
+        words = workshop.run(container, "cat", "/etc/apt/sources.list").stdout.split()
     return next(word for word in words if word.startswith("http"))

@@ -26,7 +26,6 @@ class Task:
     """One task of a compiled pipeline and the values that it gets."""
 
     name: str
-    component: dict[str, Any]
     container: dict[str, Any]
     input: dict[str, Any]
 
@@ -62,7 +61,7 @@ class Task:
                 "outputFile": f"{local_path(root)}/output_metadata.json",
             },
         }
-        return cls(name, component, container, executor_input)
+        return cls(name, container, executor_input)
 
     @property
     def command(self) -> list[str]:

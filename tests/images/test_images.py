@@ -83,13 +83,13 @@ def test_the_labels_say_what_it_is_and_where_it_comes_from(images: Images, targe
 @EACH
 def test_the_user_is_not_root_and_may_write_the_home_and_tmp(workshop: Workshop, images: Images, target: str) -> None:
     assert images.configurations[target]["config"]["User"] == "1000:1000"
-    container = images.containers[target]
-    seen = workshop.run(container, "sh", "-c", "id -u; pwd; mktemp -d; mktemp -d -p $HOME; command -v python3")
-    uid, directory, scratch, at_home, python = seen.stdout.split()
-    assert (uid, directory, python) == ("1000", "/home/darkroom", "/opt/darkroom/bin/python3")
-    assert [str(Path(folder).parent) for folder in (scratch, at_home)] == ["/tmp", "/home/darkroom"]  # noqa: S108
-    for read_only in ("/opt/darkroom", "/etc", "/"):
-        assert workshop.run(container, "touch", f"{read_only}/file").returncode != 0
+    with workshop.container(full_name(target)) as container:
+        seen = workshop.run(container, "sh", "-c", "id -u; pwd; mktemp -d; mktemp -d -p $HOME; command -v python3")
+        uid, directory, scratch, at_home, python = seen.stdout.split()
+        assert (uid, directory, python) == ("1000", "/home/darkroom", "/opt/darkroom/bin/python3")
+        assert [str(Path(folder).parent) for folder in (scratch, at_home)] == ["/tmp", "/home/darkroom"]  # noqa: S108
+        for read_only in ("/opt/darkroom", "/etc", "/"):
+            assert workshop.run(container, "touch", f"{read_only}/file").returncode != 0
 
 
 @EACH
@@ -164,10 +164,10 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 class Cluster:
-    """Runs tasks in the images' root file systems, as pods with an object store, a DVC remote and an MLflow store."""
+    """Runs each task in a container of its own, as pods with an object store, a DVC remote and an MLflow store."""
 
-    def __init__(self, workshop: Workshop, images: Images, spec: dict[str, Any], folder: Path) -> None:
-        self._workshop, self._images, self._spec = workshop, images, spec
+    def __init__(self, workshop: Workshop, spec: dict[str, Any], folder: Path) -> None:
+        self._workshop, self._spec = workshop, spec
         self.folder = folder
         self.ran: list[str] = []
         for name in ("store", "remote", "mlflow"):
@@ -183,7 +183,8 @@ class Cluster:
         environment = {"MLFLOW_TRACKING_URI": "sqlite:////mlflow/mlflow.db", **task.environment}
         options += [f"--env={variable}={value}" for variable, value in environment.items()]
         options += [] if user == 1000 else [f"--user={user}:0"]
-        done = self._workshop.run(self._images.containers[target], *task.command, options=tuple(options))
+        with self._workshop.container(full_name(target)) as container:
+            done = self._workshop.run(container, *task.command, options=tuple(options))
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         self.ran.append(name.replace("-", "_"))
         return task.outputs(self.store)
@@ -197,7 +198,7 @@ class Cluster:
 def cluster(
     workshop: Workshop, images: Images, spec: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> Cluster:
-    return Cluster(workshop, images, spec, tmp_path_factory.mktemp("cluster"))
+    return Cluster(workshop, spec, tmp_path_factory.mktemp("cluster"))
 
 
 @pytest.fixture(scope="module")
@@ -322,14 +323,9 @@ def check_mlflow(database: Path, md5: str) -> None:
 
 
 def test_a_component_runs_as_whatever_user_the_cluster_assigns(
-    workshop: Workshop,
-    images: Images,
-    spec: dict[str, Any],
-    repository: tuple[str, str],
-    cluster: Cluster,
-    tmp_path: Path,
+    workshop: Workshop, spec: dict[str, Any], repository: tuple[str, str], cluster: Cluster, tmp_path: Path
 ) -> None:
-    other = Cluster(workshop, images, spec, tmp_path)
+    other = Cluster(workshop, spec, tmp_path)
     (tmp_path / "remote").rmdir()
     (tmp_path / "remote").symlink_to(cluster.folder / "remote")
     address, md5 = repository

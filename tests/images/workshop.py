@@ -2,7 +2,8 @@
 
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,15 @@ class Workshop:
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
+    @contextmanager
+    def container(self, image: str) -> Iterator[str]:
+        """A new container, whose changes go with it."""
+        container = self.buildah("from", "--pull=never", image)
+        try:
+            yield container
+        finally:
+            self.buildah("rm", container)
+
     def inspect(self, image: str) -> dict[str, Any]:
         """An image's configuration and history, as the OCI defines them."""
         found: dict[str, Any] = json.loads(self.buildah("inspect", "--type", "image", image))["OCIv1"]
@@ -53,12 +63,11 @@ class PackageIndex:
 
 @dataclass(frozen=True)
 class Images:
-    """The built images: what the tool printed, one's archive, and of each the configuration and the mounted root."""
+    """The built images: what the tool printed, one's archive, and of each the configuration and the root as built."""
 
     printed: str
     archive: Path
     configurations: Mapping[str, dict[str, Any]]
-    containers: Mapping[str, str]
     roots: Mapping[str, Path]
 
     def site_packages(self, target: str) -> Path:
