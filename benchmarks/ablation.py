@@ -30,6 +30,9 @@ deviation; a difference well within that is no difference.
 """
 SEEDS = (0, 1, 2)
 CNN_EPOCHS = 3
+# Kept of the average in each step: an average over some 100 steps.
+AVERAGING = 0.99
+AVERAGED = f"exponential average of the weights, {AVERAGING}"
 GAN_EPOCHS = 1
 
 # darkroom_cnn's recipe, spelt out for another architecture, which would bring its own.
@@ -50,6 +53,7 @@ CNN: dict[str, dict[str, Any]] = {
     "random crops, 2 pixels": {"crop_padding": 2},
     "cutout, 8 pixels": {"cutout": 8},
     "activations in bfloat16": {"precision": "bfloat16"},
+    AVERAGED: {},
 }
 GAN: dict[str, dict[str, Any]] = {
     "default recipe": {},
@@ -94,6 +98,38 @@ def train_classifier(splits: str, changes: str) -> tuple[float, float]:
         return result.metrics["val_accuracy"], time.process_time() - started
 
 
+def train_averaged_classifier(splits: str, changes: str) -> tuple[float, float]:
+    """The same for a choice that the step does not offer: the exponential average of the weights is what is kept."""
+    import keras
+
+    from darkroom.cnn.augment import augmentation_layers
+    from darkroom.cnn.model import build_network, pixel_statistics
+    from darkroom.cnn.recipe import make_loss, make_schedule
+    from darkroom.data.splits import read_split
+    from darkroom.training import batches, make_optimizer, seed_everything
+
+    config = CnnConfig.parse(json.loads(changes))
+    train, validation = read_split(Path(splits), "train"), read_split(Path(splits), "validation")
+    started = time.process_time()
+    seed_everything(config.seed)
+    pixels = pixel_statistics(train.images)
+    network = build_network(config, train.image_shape, len(train.info.classes), pixels, for_training=True)
+    flip = augmentation_layers(
+        crop_padding=config.crop_padding, horizontal_flip=config.horizontal_flip, cutout=config.cutout, seed=config.seed
+    )
+    model = keras.Sequential([keras.Input(train.image_shape, dtype="uint8"), *flip, network.model])
+    images = batches(train.images, train.labels, config.batch_size, seed=config.seed, shuffle=True)
+    schedule = make_schedule(config, config.learning_rate, config.epochs * len(images))
+    # Keras gives the weights their averages when `fit` ends.
+    averaging = {"use_ema": True, "ema_momentum": AVERAGING}
+    optimizer = make_optimizer(config.optimizer, schedule, weight_decay=config.weight_decay, **averaging)
+    loss = make_loss(label_smoothing=config.label_smoothing, from_logits=network.from_logits)
+    model.compile(optimizer, loss, metrics=["accuracy"])
+    model.fit(images, epochs=config.epochs, verbose=0)
+    held_out = batches(validation.images, validation.labels, config.batch_size)
+    return model.evaluate(held_out, verbose=0, return_dict=True)["accuracy"], time.process_time() - started
+
+
 def train_generator(splits: str, changes: str, out: str) -> float:
     """Keep the generator in `out`; the processor seconds of training."""
     from darkroom.gan.config import GanConfig
@@ -114,9 +150,10 @@ def judge_generators(splits: str, folder: str) -> dict[str, float]:
 def _compare_classifiers(splits: str, folder: str) -> Table:
     rows = []
     for name, changes in CNN.items():
+        function = "train_averaged_classifier" if name == AVERAGED else "train_classifier"
         config = {"epochs": CNN_EPOCHS, **changes}
         found = [
-            measure("benchmarks.ablation:train_classifier", splits, json.dumps({**config, "seed": seed})).value
+            measure(f"benchmarks.ablation:{function}", splits, json.dumps({**config, "seed": seed})).value
             for seed in SEEDS
         ]
         rows.append((name, [accuracy for accuracy, _ in found], [seconds for _, seconds in found]))

@@ -1,6 +1,7 @@
 import importlib
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from benchmarks import tenfold
 from benchmarks.preprocessing import preprocess_folder
 from benchmarks.process import measure
 from benchmarks.table import Claim, Table
+from benchmarks.time_to_accuracy import share_of_waiting
 from benchmarks.validation import validate_folder
 from darkroom.data.digits import write_digits
 from darkroom.data.idx import load_raw
@@ -96,3 +98,17 @@ def test_a_step_that_does_not_scale_is_told(tmp_path: Path, monkeypatch: pytest.
     assert [row[0] for row in table.rows] == ["1,797", "17,970"]
     assert [claim.holds for claim in table.claims] == holds
     assert table.claims[0].measured == times
+
+
+def test_a_training_that_starves_is_seen():
+    # Imported here, as in the benchmark: TensorFlow takes seconds that the other tests need not spend.
+    import keras
+    import tensorflow as tf
+
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    stream = tf.data.Dataset.from_tensors((tf.ones((4, 1)), tf.ones((4, 1)))).repeat(20)
+    slow = stream.map(lambda *batch: tf.numpy_function(lambda *of: time.sleep(0.05) or of, batch, [tf.float32] * 2))
+    slow = slow.map(lambda x, y: (tf.ensure_shape(x, (4, 1)), tf.ensure_shape(y, (4, 1))))
+    assert share_of_waiting(model, slow) > 0.8
+    assert share_of_waiting(model, stream.prefetch(2)) < 0.5
