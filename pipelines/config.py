@@ -19,6 +19,7 @@ from darkroom.gate import GateConfig
 from darkroom.preprocess import PreprocessConfig
 from darkroom.registry import RegisterConfig
 from darkroom.validation.config import ValidateConfig
+from pipelines.yaml_file import read_yaml
 
 SWEPT = {
     "cnn": ("architecture", "optimizer", "epochs", "batch_size", "learning_rate"),
@@ -74,12 +75,7 @@ def load(file: Path | None, overrides: Iterable[str] = ()) -> RunConfig:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: not readable as YAML: {error}") from None
+    values = read_yaml(file)
     if values is None:
         return {}
     if not isinstance(values, Mapping):

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from darkroom.errors import ConfigError
+from pipelines.yaml_file import read_yaml
 
 Document = Mapping[str, Any]
 
@@ -46,12 +47,7 @@ def read_package(package: Path) -> list[Task]:
     Raises:
         ConfigError: the file cannot be read or is no compiled pipeline.
     """
-    try:
-        documents = list(yaml.load_all(package.read_text(encoding="utf-8"), yaml.CSafeLoader))
-    except OSError as error:
-        raise ConfigError(f"{package}: cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{package}: not readable as YAML: {error}") from None
+    documents = read_yaml(package, lambda text: list(yaml.load_all(text, yaml.CSafeLoader)))
     try:
         pipeline, platform = _specs(documents)
         containers = {label: each["container"] for label, each in pipeline["deploymentSpec"]["executors"].items()}

@@ -11,12 +11,12 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, cast
 
-import yaml
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from darkroom.config import StepConfig
 from darkroom.errors import ConfigError
+from pipelines.yaml_file import read_yaml
 
 PROFILES = Path(__file__).parent / "profiles"
 
@@ -212,16 +212,12 @@ def _overlay(base: PodConfig, own: PodConfig) -> PodConfig:
 
 
 def _read(file: Path) -> Profile:
+    if not file.exists():
+        raise ConfigError(f"--profile {file}: must be {_choice()} or the path of a file; there is no such file")
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(
-            f"--profile {file}: must be {_choice()} or the path of a file; there is no such file"
-        ) from None
-    except OSError as error:
-        raise ConfigError(f"--profile {file}: cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--profile {file}: not readable as YAML: {error}") from None
+        values = read_yaml(file)
+    except ConfigError as error:
+        raise ConfigError(f"--profile {error}") from None
     if not isinstance(values, Mapping):
         raise ConfigError(f"--profile {file}: must be a mapping of defaults and steps, got {values!r}")
     try:

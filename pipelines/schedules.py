@@ -11,7 +11,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import Field
 
 from darkroom.config import StepConfig
@@ -19,6 +18,7 @@ from darkroom.errors import ConfigError
 from pipelines import cron
 from pipelines.config import RunConfig, load
 from pipelines.resources import load_profile
+from pipelines.yaml_file import read_yaml
 
 FILE_NAME = Path("infra", "schedules.yaml")
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
@@ -91,12 +91,7 @@ def read_declaration(file: Path, root: Path) -> Declaration:
 
 
 def _read_mapping(file: Path) -> Mapping[str, Any]:
-    try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: not readable as YAML: {error}") from None
+    values = read_yaml(file)
     if not isinstance(values, Mapping):
         raise ConfigError(f"{file}: must be a mapping with schedules in it, got {values!r}")
     return values

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from darkroom.adam import FusedAdam, FusedAdamW
 from darkroom.errors import DataError, TrainingError
 from darkroom.optimizers import OptimizerName
 
@@ -18,8 +19,8 @@ from darkroom.optimizers import OptimizerName
 _PREFETCHED_BATCHES = 2
 
 _OPTIMIZERS: dict[OptimizerName, type[keras.Optimizer]] = {
-    "adam": keras.optimizers.Adam,
-    "adamw": keras.optimizers.AdamW,
+    "adam": FusedAdam,
+    "adamw": FusedAdamW,
     "rmsprop": keras.optimizers.RMSprop,
     "sgd": keras.optimizers.SGD,
 }

@@ -44,7 +44,7 @@ def read_info(folder: Path) -> DatasetInfo:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; a dataset is a folder with a {FILE_NAME}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not readable as YAML: {error}") from None
     if not isinstance(values, dict):
         raise DataError(f"{path}: must be a mapping, got {type(values).__name__}")
