@@ -113,6 +113,27 @@ def test_a_version_whose_maker_died_before_deciding_is_decided_by_the_next(shop:
     assert shop.journal() == [("promoted", 1)]
 
 
+def test_a_promotion_that_died_between_journal_and_alias_is_finished_by_the_next(shop: Shop) -> None:
+    shop.register(shop.make(accuracy=0.90))
+    better = shop.make(accuracy=0.95)
+    shop.register(better)
+    shop.client.set_registered_model_alias(shop.name(), "champion", "1")
+    shop.client.delete_model_version_tag(shop.name(), "2", "darkroom.decision")
+    assert shop.register(better).decision == "promoted"
+    assert shop.aliases() == {"challenger": 2, "champion": 2}
+    assert rollback(shop.name(), shop.settings, "complaints") == 1
+
+
+def test_a_champion_that_a_person_replaced_does_not_come_back_by_itself(shop: Shop) -> None:
+    shop.register(shop.make(accuracy=0.90))
+    better = shop.make(accuracy=0.95)
+    shop.register(better)
+    shop.client.set_registered_model_alias(shop.name(), "champion", "1")
+    result = shop.register(better)
+    assert (result.decision, result.aliases) == ("challenger", ["challenger"])
+    assert "version 2 was champion before and was replaced" in result.reasons[-1]
+
+
 @pytest.mark.parametrize("kind", ["cnn", "gan"])
 def test_a_closed_gate_registers_the_model_without_an_alias(shop: Shop, kind: Kind) -> None:
     folder = shop.make(kind)

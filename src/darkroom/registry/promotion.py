@@ -45,12 +45,17 @@ def _decide(
             return "promoted", [*reasons, f"version {version} is the champion already"]
         return "rejected", [*reasons, f"version {version} stays champion until another one replaces it"]
     decision = compare_with_champion(store, state.champion, candidate, gate)
-    if decision.promote and state.was_champion(version):
+    if decision.promote and state.was_champion(version) and not _was_interrupted(store, state, version):
         again = f"version {version} was champion before and was replaced; registering it again does not bring it back"
         return "challenger", [*decision.reasons, again]
     if decision.promote:
         return "promoted", decision.reasons
     return ("challenger" if decision.passed else "rejected"), decision.reasons
+
+
+def _was_interrupted(store: Store, state: RegisteredModel, version: int) -> bool:
+    """Whether the one who promoted a version died between journal and alias: the decision comes after both."""
+    return state.champions[-1:] == [version] and store.tags(version).get("darkroom.decision") != "promoted"
 
 
 def rollback(name: str, settings: tracking.TrackingSettings, reason: str) -> int:
