@@ -11,6 +11,7 @@ from infra.check.secrets import SECRETS
 from tests.infra.objects import environment, pod_of, the
 
 ROOT = REMOTE.parents[1]
+DOCKERFILE = ROOT / "mlflow" / "Dockerfile"
 
 
 def kubeflow_patch(overlay: str, file: str) -> Manifest:
@@ -51,6 +52,8 @@ def test_mlflow_asks_for_a_password_and_ships_none(overlay: tuple[str, list[Mani
     container = pod_of(overlay[1], "Deployment", "mlflow")["containers"][0]
     secrets = {each["name"]: each["valueFrom"]["secretKeyRef"] for each in container["env"] if "valueFrom" in each}
 
+    (entry_point,) = (line for line in DOCKERFILE.read_text().splitlines() if line.startswith("ENTRYPOINT "))
+    assert container["command"] == json.loads(entry_point.removeprefix("ENTRYPOINT "))
     assert container["command"][-3:] == ["server", "--app-name", "basic-auth"]
     assert secrets["MLFLOW_AUTH_ADMIN_PASSWORD"] == {"name": "mlflow-credentials", "key": "password"}
     assert secrets["MLFLOW_FLASK_SERVER_SECRET_KEY"] == {"name": "mlflow-server", "key": "flask-secret-key"}
