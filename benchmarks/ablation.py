@@ -43,6 +43,7 @@ USUAL = {
 CNN: dict[str, dict[str, Any]] = {
     "default recipe": {},
     "the tutorial's network": {"architecture": "mnist_cnn", **USUAL},
+    "learning rate of 5e-3": {"learning_rate": 5e-3},
     "batch size 192": {"batch_size": 192},
     "constant learning rate of 1e-3": {"schedule": "constant", "learning_rate": 1e-3},
     "cosine without warm-up": {"schedule": "cosine"},

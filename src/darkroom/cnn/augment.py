@@ -51,7 +51,8 @@ class RandomFlip(keras.Layer):  # type: ignore[misc]  # Keras has no types
             return images
         size = keras.ops.shape(images)[0]
         mirrored = keras.random.uniform((size, 1, 1, 1), seed=self.seed_generator) < 0.5
-        return tf.where(mirrored, images[:, :, ::-1], images)
+        # A slice of step -1 says the same and takes twice as long.
+        return tf.where(mirrored, tf.reverse(images, [2]), images)
 
 
 class Cutout(keras.Layer):  # type: ignore[misc]  # Keras has no types

@@ -66,9 +66,9 @@ class CnnConfig(StepConfig):
 
     architecture: Architecture = "darkroom_cnn"
     optimizer: OptimizerName = "adamw"
-    epochs: int = Field(10, ge=1, le=1000)
+    epochs: int = Field(14, ge=1, le=1000)
     batch_size: int = Field(96, ge=1, le=4096, description="images per step")
-    learning_rate: float = Field(5e-3, gt=0, le=10, description="peak of the schedule")
+    learning_rate: float = Field(1e-2, gt=0, le=10, description="peak of the schedule")
     schedule: Schedule = Field(
         "one_cycle",
         description="constant; cosine, a half cosine from the peak to zero; or one_cycle, a linear rise before it",

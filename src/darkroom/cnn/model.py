@@ -152,11 +152,12 @@ def _tutorial_body(images: keras.KerasTensor, normalization: type[keras.Layer]) 
 
 def _darkroom_body(images: keras.KerasTensor, normalization: type[keras.Layer]) -> keras.KerasTensor:
     """Most of the arithmetic happens at a quarter of the resolution, which is what makes it quick on a CPU."""
-    features = _convolution(images, 24, normalization, stride=2)
-    features = _convolution(features, 64, normalization, stride=2)
+    features = _convolution(images, 16, normalization, stride=2)
+    features = _convolution(features, 32, normalization, stride=2)
     features = _convolution(features, 64, normalization)
     features = layers.MaxPooling2D(padding="same")(features)
-    features = _convolution(features, 96, normalization)
+    features = _convolution(features, 128, normalization)
+    features = layers.MaxPooling2D(padding="same")(features)
     return layers.Flatten()(features)
 
 
