@@ -115,7 +115,7 @@ def spatial_layers(model: keras.Model) -> list[keras.Layer]:
 
 @pytest.mark.parametrize(
     ("architecture", "sides", "features"),
-    [("mnist_cnn", [26, 13, 11, 5, 3], 576), ("darkroom_cnn", [14, 7, 7, 4, 4], 1536)],
+    [("mnist_cnn", [26, 13, 11, 5, 3], 576), ("darkroom_cnn", [14, 7, 7, 4, 4, 2], 512)],
 )
 def test_sizes_through_the_classifiers(architecture, sides, features):
     config = CnnConfig(architecture=architecture)
