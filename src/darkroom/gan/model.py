@@ -5,8 +5,7 @@ Two choices differ from the paper, both for the sake of a training run of minute
 - The generator normalises by root mean square over channels, as the pixel norm of Karras et al. (2018) does, not by
   batch. It holds no moving statistics, so averaged weights need none that fit them, and a sample does not depend on its
   neighbours in the batch.
-- The discriminator has no normalisation: what it says of an image does not depend on the rest of the batch, in training
-  and after.
+- The discriminator has no normalisation: real and generated images pass it separately, and alike in training and after.
 """
 
 from collections.abc import Sequence

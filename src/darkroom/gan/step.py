@@ -59,12 +59,6 @@ def make_train_step(gan: Gan, optimizers: Optimizers, config: GanConfig) -> Trai
     """Compile `train_step`."""
     loss = LOSSES[config.loss]
 
-    def show_real(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        return augment(images, config.augmentations, _fold(seed, _ON_REAL))
-
-    def judge(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        return gan.discriminator([images, labels], training=True)
-
     @tf.function
     def train_step(pixels: tf.Tensor, labels: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
         """Update both networks once and move the average.
@@ -89,16 +83,18 @@ def make_train_step(gan: Gan, optimizers: Optimizers, config: GanConfig) -> Trai
             shown_fake = augment(fake, config.augmentations, _fold(seed, _ON_FAKE))
         with tf.GradientTape(persistent=not loss.one_pass) as discriminator_tape:
             discriminator_tape.watch(shown_fake)
-            shown = tf.concat([show_real(real, seed), shown_fake], axis=0)
-            real_logits, fake_logits = tf.split(judge(shown, tf.concat([labels, labels], axis=0)), 2)
+            with tf.GradientTape() as real_tape:
+                real_tape.watch(real)
+                shown_real = augment(real, config.augmentations, _fold(seed, _ON_REAL))
+                real_logits = gan.discriminator([shown_real, labels], training=True)
+            fake_logits = gan.discriminator([shown_fake, labels], training=True)
             loss_d = loss.discriminator(real_logits, fake_logits)
             loss_g = loss.generator(fake_logits)
             penalised = loss_d
             if config.r1:
-                slopes = _slopes(lambda images: judge(show_real(images, seed), labels), real)
-                penalised += config.r1 * r1_penalty(slopes)
+                penalised += config.r1 * r1_penalty(real_tape.gradient(real_logits, real))
             if config.loss == "wgan_gp":
-                slopes = _slopes(lambda images: judge(images, labels), _between(real, fake, _fold(seed, _BETWEEN)))
+                slopes = _slopes_between(gan.discriminator, real, fake, labels, _fold(seed, _BETWEEN))
                 penalised += config.gradient_penalty * gradient_penalty(slopes)
         weights = gan.discriminator.trainable_variables
         *of_weights, of_fake = discriminator_tape.gradient(penalised, [*weights, shown_fake])
@@ -134,18 +130,16 @@ def discriminator_accuracy(real_logits: tf.Tensor, fake_logits: tf.Tensor) -> tf
     return (right_on_real + right_on_fake) / 2
 
 
-def _between(real: tf.Tensor, fake: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Random places between a real and a generated image of the same class: [B, H, W, C]."""
+def _slopes_between(
+    discriminator: keras.Model, real: tf.Tensor, fake: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor
+) -> tf.Tensor:
+    """The logits' gradients at random places between a real and a generated image of the same class: [B, H, W, C]."""
     share = tf.random.stateless_uniform((tf.shape(real)[0], 1, 1, 1), seed)
-    return share * real + (1.0 - share) * tf.stop_gradient(fake)
-
-
-def _slopes(judge: Callable[[tf.Tensor], tf.Tensor], images: tf.Tensor) -> tf.Tensor:
-    """The gradients of the logits that `judge` gives images, with respect to these: [B, H, W, C]."""
+    between = share * real + (1.0 - share) * tf.stop_gradient(fake)
     with tf.GradientTape() as tape:
-        tape.watch(images)
-        logits = judge(images)
-    return tape.gradient(logits, images)
+        tape.watch(between)
+        logits = discriminator([between, labels], training=True)
+    return tape.gradient(logits, between)
 
 
 def _fold(seed: tf.Tensor, stream: int) -> tf.Tensor:
