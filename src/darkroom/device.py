@@ -32,7 +32,7 @@ def fastest_precision(*, wide: bool) -> str:
     """`bfloat16` or `float16` on a device that computes faster in it, `float32` elsewhere.
 
     GPUs gain by their tensor cores. A processor with instructions for bfloat16 gains where convolutions are `wide`, of
-    64 channels and more; in small ones the conversions cost what the arithmetic saves (docs/ablations.md).
+    64 channels and more; in small ones the gain is a tenth at most (docs/ablations.md).
     """
     gpus = tf.config.list_physical_devices("GPU")
     if not gpus:

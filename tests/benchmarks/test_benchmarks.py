@@ -105,10 +105,11 @@ def test_a_training_that_starves_is_seen():
     import keras
     import tensorflow as tf
 
-    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    # A step of some milliseconds, and batches that are there or come after half a second.
+    model = keras.Sequential([keras.Input((512,)), keras.layers.Dense(2048), keras.layers.Dense(1024)])
     model.compile("sgd", "mse")
-    stream = tf.data.Dataset.from_tensors((tf.ones((4, 1)), tf.ones((4, 1)))).repeat(20)
-    slow = stream.map(lambda *batch: tf.numpy_function(lambda *of: time.sleep(0.05) or of, batch, [tf.float32] * 2))
-    slow = slow.map(lambda x, y: (tf.ensure_shape(x, (4, 1)), tf.ensure_shape(y, (4, 1))))
-    assert share_of_waiting(model, slow) > 0.8
-    assert share_of_waiting(model, stream.prefetch(2)) < 0.5
+    batch = (tf.ones((64, 512)), tf.ones((64, 1)))
+    ready = tf.data.Dataset.from_tensors(batch).repeat(20).prefetch(2)
+    pause = tf.data.Dataset.range(5).map(lambda n: tf.numpy_function(lambda n: time.sleep(0.5) or n, [n], tf.int64))
+    assert share_of_waiting(model, pause.map(lambda _: batch)) > 0.5
+    assert share_of_waiting(model, ready) < 0.5
