@@ -1,7 +1,6 @@
 import importlib
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,6 @@ from benchmarks import tenfold
 from benchmarks.preprocessing import preprocess_folder
 from benchmarks.process import measure
 from benchmarks.table import Claim, Table
-from benchmarks.time_to_accuracy import share_of_waiting
 from benchmarks.validation import validate_folder
 from darkroom.data.digits import write_digits
 from darkroom.data.idx import load_raw
@@ -101,15 +99,5 @@ def test_a_step_that_does_not_scale_is_told(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_training_that_starves_is_seen():
-    # Imported here, as in the benchmark: TensorFlow takes seconds that the other tests need not spend.
-    import keras
-    import tensorflow as tf
-
-    # A step of some milliseconds, and batches that are there or come after half a second.
-    model = keras.Sequential([keras.Input((512,)), keras.layers.Dense(2048), keras.layers.Dense(1024)])
-    model.compile("sgd", "mse")
-    batch = (tf.ones((64, 512)), tf.ones((64, 1)))
-    ready = tf.data.Dataset.from_tensors(batch).repeat(20).prefetch(2)
-    pause = tf.data.Dataset.range(5).map(lambda n: tf.numpy_function(lambda n: time.sleep(0.5) or n, [n], tf.int64))
-    assert share_of_waiting(model, pause.map(lambda _: batch)) > 0.5
-    assert share_of_waiting(model, ready) < 0.5
+    assert measure("tests.benchmarks.starving:starved").value > 0.5
+    assert measure("tests.benchmarks.starving:fed").value < 0.5
