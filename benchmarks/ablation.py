@@ -115,10 +115,10 @@ def train_averaged_classifier(splits: str, changes: str) -> tuple[float, float]:
     seed_everything(config.seed)
     pixels = pixel_statistics(train.images)
     network = build_network(config, train.image_shape, len(train.info.classes), pixels, for_training=True)
-    flip = augmentation_layers(
+    augmentation = augmentation_layers(
         crop_padding=config.crop_padding, horizontal_flip=config.horizontal_flip, cutout=config.cutout, seed=config.seed
     )
-    model = keras.Sequential([keras.Input(train.image_shape, dtype="uint8"), *flip, network.model])
+    model = keras.Sequential([keras.Input(train.image_shape, dtype="uint8"), *augmentation, network.model])
     images = batches(train.images, train.labels, config.batch_size, seed=config.seed, shuffle=True)
     schedule = make_schedule(config, config.learning_rate, config.epochs * len(images))
     # Keras gives the weights their averages when `fit` ends.
