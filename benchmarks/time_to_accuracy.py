@@ -45,7 +45,7 @@ def run() -> Table:
                 f"{mean(gains):+.2f} points on average",
                 mean(gains) >= 1.5,
             ),
-            Claim("training waits for data less than 3% of its time", f"{waiting:.1%}", waiting < 0.03),
+            Claim("training waits for data less than 3% of its time", f"{waiting:.2%}", waiting < 0.03),
         ),
     )
 
