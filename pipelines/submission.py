@@ -66,15 +66,9 @@ def find_source(workspace: Workspace, repository: str = "") -> Source:
     commit = workspace.git_commit.removesuffix(DIRTY)
     if commit == "none":
         raise ConfigError(f"{workspace.root}: has no commit yet; a cluster fetches the data that a commit pins")
-    if repository:
-        return Source(_checked_repository(repository, "--repository"), commit, workspace.pinned_md5)
-    origin = workspace.origin
-    if not origin:
-        raise ConfigError(f"{workspace.root}: has no remote origin; name the repository to clone with --repository")
-    checked = _checked_repository(origin, "remote origin")
-    if not workspace.is_pushed(commit):
-        raise ConfigError(f"commit {commit[:SHORT]}: is on no branch of origin that this checkout knows; push it first")
-    return Source(checked, commit, workspace.pinned_md5)
+    address = _checked_repository(repository, "--repository") if repository else _find_origin(workspace, commit)
+    _check_data_remote(workspace, commit)
+    return Source(address, commit, workspace.pinned_md5)
 
 
 def build_package(workspace: Workspace, profile: str, images: str, tag: str = "") -> Package:
@@ -114,6 +108,28 @@ def _name(task: str, definition: Mapping[str, Any]) -> str:
 def _accelerator(resources: Mapping[str, Any]) -> str:
     accelerator = resources.get("accelerator", {})
     return f"{accelerator['resourceCount']} x {accelerator['resourceType']}" if accelerator else ""
+
+
+def _find_origin(workspace: Workspace, commit: str) -> str:
+    origin = workspace.origin
+    if not origin:
+        raise ConfigError(f"{workspace.root}: has no remote origin; name the repository to clone with --repository")
+    checked = _checked_repository(origin, "remote origin")
+    if not workspace.is_pushed(commit):
+        raise ConfigError(f"commit {commit[:SHORT]}: is on no branch of origin that this checkout knows; push it first")
+    return checked
+
+
+def _check_data_remote(workspace: Workspace, commit: str) -> None:
+    """A clone holds no data: the cluster has it from the DVC remote that the commit names, or not at all."""
+    address, where = workspace.data_remote(commit), f".dvc/config at commit {commit[:SHORT]}"
+    if not address:
+        raise ConfigError(
+            f"{where}: names no default remote for the cluster to get the data from; "
+            "`dvc remote add --default NAME URL`, commit, `dvc push`"
+        )
+    if "://" not in address or address.startswith("file:"):
+        raise ConfigError(f"{where}: the remote must be an address that the cluster can reach, got {address!r}")
 
 
 def _checked_repository(address: str, source: str) -> str:

@@ -69,6 +69,10 @@ class Workspace:
         """Whether a commit is on a branch of `origin`, as far as this checkout knows."""
         return bool(_git(self.root, "branch", "--remotes", "--contains", commit, "--list", "origin/*").stdout.strip())
 
+    def data_remote(self, commit: str) -> str:
+        """The address of the DVC remote that a commit names; empty when there is none."""
+        return versions.shared_remote(self.root, commit)
+
     @property
     def data(self) -> Path:
         """The dataset's folder."""

@@ -1,14 +1,18 @@
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import boto3
 import pytest
 
 from darkroom.data.digits import INFO, write_digits
-from darkroom.data.versions import PIN, add, hash_folder, make_repository, read_pin
+from darkroom.data.versions import PIN, add, hash_folder, make_repository, read_pin, shared_remote
 from darkroom.errors import ConfigError, DataError
 from darkroom.fetch_data import FetchConfig, fetch
+
+from ..mlflow_server.conftest import ObjectStore, object_store  # noqa: F401 # fixture
 
 # pygtrie, which DVC walks its folders with, deprecates an attribute that it reads itself.
 
@@ -39,6 +43,11 @@ def commit_all(repository: Path, *, tag: str) -> None:
 def object_of(repository: Path, name: str) -> Path:
     md5 = hash_folder(repository / "data")[name]
     return repository / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]
+
+
+def make_bucket(store: ObjectStore, name: str) -> None:
+    keys = {"aws_access_key_id": store.access_key, "aws_secret_access_key": store.secret_key}
+    boto3.client("s3", endpoint_url=store.address, region_name="us-east-1", **keys).create_bucket(Bucket=name)
 
 
 def assert_refused(config: FetchConfig, destination: Path, message: str) -> None:
@@ -107,6 +116,41 @@ def test_data_that_is_nowhere_is_an_error(repository: Path, tmp_path: Path) -> N
     shutil.rmtree(repository / "data")
     message = f"the data that data.dvc pins \\({md5}\\) is in neither the DVC cache nor a remote"
     assert_refused(FetchConfig(repository=str(repository)), tmp_path / "raw", message)
+
+
+def test_a_bucket_that_only_the_cluster_knows_is_read_with_the_keys_of_the_environment(
+    repository: Path,
+    tmp_path: Path,
+    object_store: ObjectStore,  # noqa: F811 # fixture
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    dvc = [sys.executable, "-m", "dvc"]
+    keys = {"AWS_ACCESS_KEY_ID": object_store.access_key, "AWS_SECRET_ACCESS_KEY": object_store.secret_key}
+    make_bucket(object_store, "data")
+    address = "s3://data/dvc"
+    for command in (
+        ["remote", "add", "--default", "cluster", address],
+        ["remote", "modify", "cluster", "endpointurl", "http://object-store.invalid:8333"],
+        ["remote", "modify", "--local", "cluster", "endpointurl", object_store.address],
+    ):
+        subprocess.run([*dvc, *command], cwd=repository, check=True, capture_output=True)
+    assert shared_remote(repository, "HEAD") == ""
+    commit_all(repository, tag="first")
+    assert shared_remote(repository, "first") == address
+    environment = {**os.environ, **keys}
+    subprocess.run([*dvc, "push"], cwd=repository, check=True, capture_output=True, env=environment)
+    # What a cluster clones, where the committed address leads to the store.
+    subprocess.run(
+        [*dvc, "remote", "modify", "cluster", "endpointurl", object_store.address], cwd=repository, check=True
+    )
+    commit_all(repository, tag="second")
+    bare = tmp_path / "bare.git"
+    subprocess.run(["git", "clone", "--quiet", "--bare", str(repository), str(bare)], check=True)
+    for name, value in keys.items():
+        monkeypatch.setenv(name, value)
+    config = FetchConfig(repository=f"file://{bare}", revision="second", data_md5=read_pin(repository / PIN).md5)
+    assert fetch(config, tmp_path / "raw").name == "digits"
+    assert hash_folder(tmp_path / "raw") == hash_folder(repository / "data")
 
 
 def test_no_git_repository(tmp_path: Path) -> None:

@@ -156,12 +156,22 @@ def test_steps_learn_the_tracking_server_and_its_credentials_from_a_secret(
         assert given["MLFLOW_TRACKING_URI"] == "http://mlflow.darkroom.svc.cluster.local:5000"
         assert (given["MLFLOW_DISABLE_TELEMETRY"], given["GX_ANALYTICS_ENABLED"]) == ("true", "false")
         assert (given["DARKROOM_GIT_COMMIT"], given["DARKROOM_IMAGE"]) == ("0123abc", container["image"])
-        (secret,) = pods[name]["secretAsEnv"]
+        secret, *others = pods[name]["secretAsEnv"]
         assert (secret["secretName"], secret["optional"]) == ("mlflow-credentials", True)
         assert {each["secretKey"]: each["envVar"] for each in secret["keyToEnv"]} == {
             "username": "MLFLOW_TRACKING_USERNAME",
             "password": "MLFLOW_TRACKING_PASSWORD",
         }
+        assert bool(others) == (name == "fetch-data")
+
+
+def test_the_keys_of_the_store_are_for_the_step_that_fetches(pods: dict[str, Any]) -> None:
+    keys = pods["fetch-data"]["secretAsEnv"][1]
+    assert (keys["secretName"], keys["optional"]) == ("object-store-credentials", True)
+    assert {each["secretKey"]: each["envVar"] for each in keys["keyToEnv"]} == {
+        "access-key": "AWS_ACCESS_KEY_ID",
+        "secret-key": "AWS_SECRET_ACCESS_KEY",
+    }
 
 
 def test_steps_learn_the_pipeline_run_from_their_pod_so_that_no_cache_key_holds_it(

@@ -6,6 +6,7 @@ altered object in the cache passes as up to date as long as it is read-only. So 
 DVC is imported inside functions, because it takes half a second and most callers want a hash or a pin.
 """
 
+import configparser
 import hashlib
 import io
 import json
@@ -163,6 +164,25 @@ def has_remote(repository: Path) -> bool:
         return bool(repo.config["core"].get("remote"))
 
 
+def shared_remote(repository: Path, revision: str) -> str:
+    """The address of the default DVC remote that a commit names for everybody; empty where it names none.
+
+    That is what stands in its `.dvc/config`: no other machine has a `config.local`, or a person's own settings.
+
+    Raises:
+        DataError: that file cannot be read.
+    """
+    command = ["git", "-C", str(repository), "show", f"{revision}:.dvc/config"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=False)
+    config = configparser.ConfigParser(interpolation=None)
+    try:
+        config.read_string(shown.stdout if shown.returncode == 0 else "")
+    except configparser.Error as error:
+        raise DataError(f".dvc/config at {revision}: {error}") from error
+    name = config.get("core", "remote", fallback="")
+    return config.get(f"'remote \"{name}\"'", "url", fallback="")
+
+
 def pull(repository: Path, destination: Path) -> DataVersion:
     """Fetch the pinned objects from the default remote into the cache and copy them to `destination`, a new folder.
 
@@ -241,7 +261,7 @@ def get(repository: str, revision: str | None, destination: Path) -> tuple[DataV
                 except (FileNotFoundError, DataIndexDirError) as error:
                     raise DataError(
                         f"{where}: the data that {PIN} pins ({version.md5}) is in neither the DVC cache nor a remote: "
-                        f"{error}; `make data` puts it there"
+                        f"{error}; `make data` puts it into the cache, `dvc push` onto the remote"
                     ) from error
         finally:
             clean_repos()

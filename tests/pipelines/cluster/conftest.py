@@ -73,6 +73,10 @@ def committed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "data.dvc").write_text(
         f"outs:\n- md5: {'5' * 32}.dir\n  size: 54950445\n  nfiles: 5\n  hash: md5\n  path: data\n"
     )
+    (root / ".dvc").mkdir()
+    (root / ".dvc" / "config").write_text(
+        "[core]\n    remote = store\n['remote \"store\"']\n    url = s3://darkroom/dvc\n"
+    )
     (root / ".gitignore").write_text("/build/\n/schedules.yaml\n")
     git(root, "init", "--quiet", "--initial-branch=main")
     git(root, "config", "user.name", "Tester")

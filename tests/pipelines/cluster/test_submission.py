@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from darkroom.errors import ConfigError
+from darkroom.errors import ConfigError, DataError
 from pipelines.config import load
 from pipelines.submission import build_package, find_source
 from pipelines.workspace import Workspace
@@ -83,6 +83,45 @@ def test_credentials_in_a_repository_are_refused_and_not_repeated(user: str, wor
     assert str(error.value) == (
         "remote origin: must hold no credentials, they would show in every run, got https://...@git.example.org/x.git"
     )
+
+
+def test_a_commit_that_names_no_remote_leaves_the_cluster_without_data(workspace: Workspace) -> None:
+    git(workspace.root, "rm", "--quiet", ".dvc/config")
+    commit = commit_changes(workspace)
+    # What only this machine knows does not count.
+    (workspace.root / ".dvc").mkdir(exist_ok=True)
+    (workspace.root / ".dvc" / "config").write_text("[core]\n    remote = s\n['remote \"s\"']\n    url = s3://b/x\n")
+    with pytest.raises(ConfigError) as error:
+        find_source(workspace, ORIGIN)
+    assert str(error.value) == (
+        f".dvc/config at commit {commit[:12]}: names no default remote for the cluster to get the data from; "
+        "`dvc remote add --default NAME URL`, commit, `dvc push`"
+    )
+
+
+@pytest.mark.parametrize("url", ["../store", "/srv/store", "file:///srv/store", "C:\\store"])
+def test_a_folder_of_this_machine_is_no_remote_for_a_cluster(url: str, workspace: Workspace) -> None:
+    config = workspace.root / ".dvc" / "config"
+    config.write_text(config.read_text().replace("s3://darkroom/dvc", url))
+    commit = commit_changes(workspace)
+    with pytest.raises(ConfigError) as error:
+        find_source(workspace, ORIGIN)
+    assert str(error.value) == (
+        f".dvc/config at commit {commit[:12]}: the remote must be an address that the cluster can reach, got {url!r}"
+    )
+
+
+def test_a_damaged_config_is_named(workspace: Workspace) -> None:
+    (workspace.root / ".dvc" / "config").write_text("remote = s\n")
+    commit_changes(workspace)
+    with pytest.raises(DataError, match=r"\.dvc/config at [0-9a-f]{40}: File contains no section headers"):
+        find_source(workspace, ORIGIN)
+
+
+def commit_changes(workspace: Workspace) -> str:
+    author = ("-c", "user.name=T", "-c", "user.email=t@example.org")
+    git(workspace.root, *author, "commit", "--quiet", "--all", "--message=Change the remote")
+    return git(workspace.root, "rev-parse", "HEAD")
 
 
 def test_the_same_content_has_one_version_name(workspace: Workspace) -> None:
