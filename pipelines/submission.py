@@ -61,7 +61,8 @@ def find_source(workspace: Workspace, repository: str = "") -> Source:
     """The commit that is checked out, at `repository` or at the checkout's remote `origin`.
 
     Raises:
-        ConfigError: there is no commit, or a cluster could not get it there.
+        ConfigError: there is no commit, or a cluster could not get it or its data there.
+        DataError: the commit's DVC settings, or its pin, cannot be read.
     """
     commit = workspace.git_commit.removesuffix(DIRTY)
     if commit == "none":
